@@ -50,12 +50,13 @@ deb_unpack_vmlinux()
 {
 	local magic tool at
 	while read -r magic tool; do
-		while IFS=: read -r at _; do
+		for at in $(LC_ALL=C grep -aobUP "$magic" "$1" |
+				LC_ALL=C cut -d: -f1); do
 			tail -c+$((at + 1)) "$1" | $tool >"$2" 2>/dev/null || :
 			if [ "$(head -c4 "$2" | tail -c3)" = ELF ]; then
 				return
 			fi
-		done < <(LC_ALL=C grep -aobUP "$magic" "$1")
+		done
 	done <<-'END'
 		\xfd7zXZ\x00 xz -dc
 		\x28\xb5\x2f\xfd zstd -dc

@@ -1,0 +1,591 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Finding, hooking and unhooking vhost-net devices; the only file that knows how.
+ *
+ * What is hooked
+ * --------------
+ * A vhost-net device has four work items: kick and socket poll, for RX and TX.
+ * Each of them can run vhost-net's loops, so the function pointer of all four
+ * is replaced.  A work function is called by the vhost worker without a lock.
+ * The open file's operations are replaced by a copy with our ->release and
+ * ->unlocked_ioctl, so that a device never goes away, and never changes, behind
+ * our back: probes only find devices, nothing's lifetime depends on them.
+ *
+ * Lifetime
+ * --------
+ *  - An endpoint is in the hash table while its device is hooked.  A work
+ *    function looks it up by device *after* it has taken the vq mutex.
+ *    Unhooking takes the endpoint out of the table and then acquires and drops
+ *    both mutexes: whoever found the endpoint has finished, whoever comes later
+ *    does not find it and runs vhost-net's own function.
+ *  - ep->life orders ->release against module exit: the device is not freed
+ *    before our ->release has taken it, so what it protects is alive.
+ *  - Our text: every entry (work function, file operation) is an SRCU read
+ *    section.  Module exit restores all pointers, then waits with
+ *    synchronize_rcu_tasks() for tasks that have loaded one and not yet entered
+ *    the section, with synchronize_srcu() for those inside, and with
+ *    synchronize_rcu_tasks() again for those on their last instructions.
+ *
+ * Lock order: ep->life -> attach_mutex; ep->life -> rx->mutex; ep->life ->
+ * tx->mutex, the last two one at a time.  attach_mutex -> tx->mutex by trylock.
+ * A device whose worker hangs in a page fault can thus hold up its own release
+ * and module exit, and nothing else.
+ */
+
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/fdtable.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/hashtable.h>
+#include <linux/kallsyms.h>
+#include <linux/major.h>
+#include <linux/miscdevice.h>
+#include <linux/netdevice.h>
+#include <linux/printk.h>
+#include <linux/rcupdate.h>
+#include <linux/sched/signal.h>
+#include <linux/sched/task.h>
+#include <linux/slab.h>
+#include <linux/srcu.h>
+
+#include "attach.h"
+#include "endpoint.h"
+#include "forward.h"
+#include "sysfs.h"
+#include "vhost_private.h"
+
+#define VHOST_NET_PATH "/dev/vhost-net"
+
+/* 1,024 chains: short ones for any number of VMs that a host can run. */
+#define TABLE_BITS 10
+
+/* Files that one pass of a scan carries out of the file tables' locks. */
+#define SCAN_BATCH 64
+
+static DEFINE_HASHTABLE(endpoint_table, TABLE_BITS);	/* attach_mutex, RCU */
+static LIST_HEAD(endpoint_list);			/* attach_mutex */
+static DEFINE_MUTEX(attach_mutex);
+static atomic_t next_id;
+
+DEFINE_STATIC_SRCU(text_srcu);
+
+/*
+ * A device of our own that is never started.  It keeps vhost_net loaded and
+ * shows what a device looks like that nobody has hooked.
+ */
+static struct {
+	struct file *file;
+	const struct file_operations *fops;
+	vhost_work_fn_t kick[VHOST_NET_VQ_MAX];
+	vhost_work_fn_t net[VHOST_NET_VQ_MAX];
+} original;
+
+static int crosstalk_release(struct inode *inode, struct file *file);
+static long crosstalk_ioctl(struct file *file, unsigned int cmd,
+			    unsigned long arg);
+
+/* RCU, or one of the device's vq mutexes and RCU for the table. */
+static struct crosstalk_endpoint *find_endpoint(const struct vhost_net *net)
+{
+	struct crosstalk_endpoint *ep;
+
+	hash_for_each_possible_rcu(endpoint_table, ep, hash,
+				   (unsigned long)net) {
+		if (ep->net == net)
+			return ep;
+	}
+	return NULL;
+}
+
+/* Runs our TX loop if it may; returns false for vhost-net's own to be run. */
+static bool try_forward(struct vhost_net *net)
+{
+	struct vhost_virtqueue *vq = &net->vqs[VHOST_NET_VQ_TX].vq;
+	struct crosstalk_endpoint *ep;
+	bool ours;
+
+	mutex_lock_nested(&vq->mutex, VHOST_NET_VQ_TX);
+	rcu_read_lock();
+	ep = find_endpoint(net);
+	rcu_read_unlock();
+	/* Held by vq->mutex from here on: see "Lifetime". */
+	ours = ep && crosstalk_endpoint_may_run(ep);
+	if (ours)
+		crosstalk_forward(ep);
+	mutex_unlock(&vq->mutex);
+	return ours;
+}
+
+static struct vhost_net *kick_to_net(struct vhost_work *work, int index)
+{
+	struct vhost_virtqueue *vq = container_of(work, struct vhost_virtqueue,
+						  poll.work);
+
+	return container_of(vq, struct vhost_net, vqs[index].vq);
+}
+
+static void tx_kick(struct vhost_work *work)
+{
+	int idx = srcu_read_lock(&text_srcu);
+
+	if (!try_forward(kick_to_net(work, VHOST_NET_VQ_TX)))
+		original.kick[VHOST_NET_VQ_TX](work);
+	srcu_read_unlock(&text_srcu, idx);
+}
+
+static void tx_net(struct vhost_work *work)
+{
+	struct vhost_net *net = container_of(work, struct vhost_net,
+					     poll[VHOST_NET_VQ_TX].work);
+	int idx = srcu_read_lock(&text_srcu);
+
+	if (!try_forward(net))
+		original.net[VHOST_NET_VQ_TX](work);
+	srcu_read_unlock(&text_srcu, idx);
+}
+
+static void count_rx(const struct vhost_net *net)
+{
+	struct crosstalk_endpoint *ep;
+
+	rcu_read_lock();
+	ep = find_endpoint(net);
+	if (ep)
+		atomic64_inc(&ep->stats.rx_kicks);
+	rcu_read_unlock();
+}
+
+static void rx_kick(struct vhost_work *work)
+{
+	int idx = srcu_read_lock(&text_srcu);
+
+	count_rx(kick_to_net(work, VHOST_NET_VQ_RX));
+	original.kick[VHOST_NET_VQ_RX](work);
+	srcu_read_unlock(&text_srcu, idx);
+}
+
+static void rx_net(struct vhost_work *work)
+{
+	struct vhost_net *net = container_of(work, struct vhost_net,
+					     poll[VHOST_NET_VQ_RX].work);
+	int idx = srcu_read_lock(&text_srcu);
+
+	count_rx(net);
+	original.net[VHOST_NET_VQ_RX](work);
+	srcu_read_unlock(&text_srcu, idx);
+}
+
+static void set_work(struct vhost_net *net, int index, vhost_work_fn_t kick,
+		     vhost_work_fn_t poll)
+{
+	/* The worker reads the pointer without a lock. */
+	WRITE_ONCE(net->vqs[index].vq.poll.work.fn, kick);
+	WRITE_ONCE(net->poll[index].work.fn, poll);
+}
+
+/* The caller holds a reference to the file, which keeps the device. */
+static void hook(struct crosstalk_endpoint *ep)
+{
+	struct vhost_virtqueue *tx = &ep->net->vqs[VHOST_NET_VQ_TX].vq;
+
+	ep->orig_fops = ep->file->f_op;
+	ep->fops = *ep->orig_fops;
+	ep->fops.release = crosstalk_release;
+	ep->fops.unlocked_ioctl = crosstalk_ioctl;
+	ep->hooked = true;
+
+	hash_add_rcu(endpoint_table, &ep->hash, (unsigned long)ep->net);
+	list_add_tail(&ep->list, &endpoint_list);
+	set_work(ep->net, VHOST_NET_VQ_RX, rx_kick, rx_net);
+	set_work(ep->net, VHOST_NET_VQ_TX, tx_kick, tx_net);
+	/* Readers of f_op see the copy filled in. */
+	smp_store_release(&ep->file->f_op, &ep->fops);
+
+	/* For sysfs; a busy worker does it by itself at its next run. */
+	if (mutex_trylock(&tx->mutex)) {
+		crosstalk_endpoint_refresh(ep);
+		mutex_unlock(&tx->mutex);
+	}
+}
+
+static void wait_for_worker(struct vhost_net *net, int index)
+{
+	struct vhost_virtqueue *vq = &net->vqs[index].vq;
+
+	mutex_lock_nested(&vq->mutex, index);
+	mutex_unlock(&vq->mutex);
+}
+
+/*
+ * Gives the device back to vhost-net.  Afterwards nothing but RCU readers, and
+ * file operations that have begun, still know the endpoint.  Returns whether
+ * the caller is the one who did it, and so who frees the endpoint.
+ */
+static bool unhook(struct crosstalk_endpoint *ep)
+{
+	bool done = false;
+
+	mutex_lock(&ep->life);
+	if (ep->hooked) {
+		done = true;
+		ep->hooked = false;
+		smp_store_release(&ep->file->f_op, ep->orig_fops);
+		set_work(ep->net, VHOST_NET_VQ_RX,
+			 original.kick[VHOST_NET_VQ_RX],
+			 original.net[VHOST_NET_VQ_RX]);
+		set_work(ep->net, VHOST_NET_VQ_TX,
+			 original.kick[VHOST_NET_VQ_TX],
+			 original.net[VHOST_NET_VQ_TX]);
+
+		mutex_lock(&attach_mutex);
+		hash_del_rcu(&ep->hash);
+		list_del_init(&ep->list);
+		mutex_unlock(&attach_mutex);
+
+		wait_for_worker(ep->net, VHOST_NET_VQ_RX);
+		wait_for_worker(ep->net, VHOST_NET_VQ_TX);
+	}
+	mutex_unlock(&ep->life);
+	return done;
+}
+
+/* The endpoint of an open file, or NULL if the file is not hooked (any more). */
+static struct crosstalk_endpoint *
+file_endpoint(const struct file_operations *fops)
+{
+	if (fops->release != crosstalk_release)
+		return NULL;
+
+	return container_of(fops, struct crosstalk_endpoint, fops);
+}
+
+static int crosstalk_release(struct inode *inode, struct file *file)
+{
+	int idx = srcu_read_lock(&text_srcu);
+	/* Module exit may have restored the file's own by now. */
+	struct crosstalk_endpoint *ep = file_endpoint(smp_load_acquire(&file->f_op));
+	int ret;
+
+	if (ep && unhook(ep))
+		crosstalk_sysfs_remove(ep);
+
+	ret = original.fops->release(inode, file);
+	srcu_read_unlock(&text_srcu, idx);
+	return ret;
+}
+
+/* What an ioctl changed is shown at once, also while there is no traffic. */
+static void after_ioctl(struct crosstalk_endpoint *ep, unsigned int cmd)
+{
+	struct vhost_virtqueue *tx = &ep->net->vqs[VHOST_NET_VQ_TX].vq;
+
+	switch (cmd) {
+	case VHOST_SET_OWNER:
+	case VHOST_NET_SET_BACKEND:
+		WRITE_ONCE(ep->pid, task_tgid_nr(current));
+		fallthrough;
+	case VHOST_RESET_OWNER:
+	case VHOST_SET_FEATURES:
+	case VHOST_SET_VRING_BUSYLOOP_TIMEOUT:
+		mutex_lock_nested(&tx->mutex, VHOST_NET_VQ_TX);
+		crosstalk_endpoint_refresh(ep);
+		mutex_unlock(&tx->mutex);
+		break;
+	}
+}
+
+static long crosstalk_ioctl(struct file *file, unsigned int cmd,
+			    unsigned long arg)
+{
+	int idx = srcu_read_lock(&text_srcu);
+	struct crosstalk_endpoint *ep = file_endpoint(smp_load_acquire(&file->f_op));
+	long ret;
+
+	ret = original.fops->unlocked_ioctl(file, cmd, arg);
+	if (ep && !ret)
+		after_ioctl(ep, cmd);
+	srcu_read_unlock(&text_srcu, idx);
+	return ret;
+}
+
+static bool looks_untouched(const struct vhost_net *net)
+{
+	int i;
+
+	if (net->dev.nvqs != VHOST_NET_VQ_MAX)
+		return false;
+
+	for (i = 0; i < VHOST_NET_VQ_MAX; i++)
+		if (net->dev.vqs[i] != &net->vqs[i].vq ||
+		    net->vqs[i].vq.poll.work.fn != original.kick[i] ||
+		    net->poll[i].work.fn != original.net[i])
+			return false;
+	return true;
+}
+
+/**
+ * crosstalk_attach_file() - hook a vhost-net device
+ * @file: its open file, to which the caller holds a reference
+ * @pid: process that owns it, or 0 when that is not known
+ *
+ * A device that is hooked already is left as it is; one for which memory runs
+ * out goes on with vhost-net alone.
+ *
+ * Context: process context, may sleep.
+ */
+void crosstalk_attach_file(struct file *file, pid_t pid)
+{
+	struct crosstalk_endpoint *ep;
+
+	mutex_lock(&attach_mutex);
+	ep = file_endpoint(file->f_op);
+	if (ep) {
+		if (pid)
+			WRITE_ONCE(ep->pid, pid);
+		goto out;
+	}
+
+	if (file->f_op != original.fops || !looks_untouched(file->private_data)) {
+		pr_warn_once("a vhost-net device (pid %d) was changed by other code and is left alone\n",
+			     pid);
+		goto out;
+	}
+
+	ep = crosstalk_endpoint_create(file->private_data, file, pid);
+	if (!ep)
+		goto nomem;
+
+	ep->id = atomic_inc_return(&next_id) - 1;
+	if (crosstalk_sysfs_add(ep))
+		goto err_remove;
+
+	hook(ep);
+out:
+	mutex_unlock(&attach_mutex);
+	return;
+
+err_remove:
+	crosstalk_sysfs_remove(ep);
+nomem:
+	mutex_unlock(&attach_mutex);
+	pr_warn_ratelimited("no memory to attach to a vhost-net device (pid %d): it goes on without this module; write 1 to /sys/kernel/vhost_crosstalk/scan to try again\n",
+			    pid);
+}
+
+struct scan {
+	struct task_struct *task;
+	unsigned int nr;
+	struct {
+		struct file *file;
+		pid_t pid;
+	} found[SCAN_BATCH];
+};
+
+/* Called with the file table's spinlock held. */
+static int scan_one(const void *data, struct file *file, unsigned int fd)
+{
+	struct scan *scan = (struct scan *)data;
+	const struct vhost_net *net;
+	pid_t pid;
+
+	if (READ_ONCE(file->f_op) != original.fops || file == original.file)
+		return 0;
+	if (scan->nr == SCAN_BATCH)
+		return 1;
+
+	/* The fd may have been passed on: its owner is who set the mm. */
+	net = file->private_data;
+	pid = READ_ONCE(net->dev.mm) == scan->task->mm ?
+	      task_tgid_nr(scan->task) : 0;
+	scan->found[scan->nr].file = get_file(file);
+	scan->found[scan->nr].pid = pid;
+	scan->nr++;
+	return 0;
+}
+
+/* Returns whether there may be more than fit into @scan. */
+static bool scan_tasks(struct scan *scan)
+{
+	struct task_struct *leader;
+	struct task_struct *task;
+	bool more = false;
+
+	scan->nr = 0;
+	rcu_read_lock();
+	for_each_process_thread(leader, task) {
+		/* Threads share their leader's table, as a rule. */
+		if (task != leader && task->files == leader->files)
+			continue;
+
+		task_lock(task);
+		scan->task = task;
+		if (task->files && iterate_fd(task->files, 0, scan_one, scan))
+			more = true;
+		task_unlock(task);
+		if (more)
+			break;
+	}
+	rcu_read_unlock();
+	return more;
+}
+
+/**
+ * crosstalk_attach_scan() - hook all devices in all tasks' file tables
+ *
+ * Finds what ran before the module was loaded, and serves kernels without
+ * kretprobes.  A device whose file is in no table (in flight over a socket) is
+ * not found.
+ *
+ * Context: process context, may sleep; not under attach_mutex.
+ * Return: files looked at.
+ */
+unsigned int crosstalk_attach_scan(void)
+{
+	unsigned int total = 0;
+	struct scan *scan;
+	unsigned int i;
+	bool more;
+
+	scan = kmalloc(sizeof(*scan), GFP_KERNEL);
+	if (!scan)
+		return 0;
+
+	do {
+		more = scan_tasks(scan);
+		for (i = 0; i < scan->nr; i++) {
+			crosstalk_attach_file(scan->found[i].file,
+					      scan->found[i].pid);
+			/* Not hooked: a full batch of those would never end. */
+			if (scan->found[i].file->f_op == original.fops)
+				more = false;
+			fput(scan->found[i].file);
+		}
+		total += scan->nr;
+	} while (more);
+
+	kfree(scan);
+	return total;
+}
+
+/**
+ * crosstalk_attach_renamed() - tell endpoints that an interface has a new name
+ * @dev: the interface
+ *
+ * Context: RTNL held, may sleep.
+ */
+void crosstalk_attach_renamed(const struct net_device *dev)
+{
+	struct crosstalk_endpoint *ep;
+
+	mutex_lock(&attach_mutex);
+	list_for_each_entry(ep, &endpoint_list, list)
+		crosstalk_endpoint_renamed(ep, dev);
+	mutex_unlock(&attach_mutex);
+}
+
+static int check_symbol(vhost_work_fn_t fn, const char *name)
+{
+	char symbol[KSYM_SYMBOL_LEN];
+	size_t len = strlen(name);
+
+	snprintf(symbol, sizeof(symbol), "%ps", fn);
+	if (!strncmp(symbol, name, len) && (!symbol[len] || symbol[len] == ' '))
+		return 0;
+
+	pr_err("vhost_net runs %s where %s is expected: it was changed by other code\n",
+	       symbol, name);
+	return -EBUSY;
+}
+
+static int learn_original(void)
+{
+	struct vhost_net *net = original.file->private_data;
+	int i;
+	int ret;
+
+	for (i = 0; i < VHOST_NET_VQ_MAX; i++) {
+		original.kick[i] = net->vqs[i].vq.poll.work.fn;
+		original.net[i] = net->poll[i].work.fn;
+	}
+
+	ret = check_symbol(original.kick[VHOST_NET_VQ_RX], "handle_rx_kick");
+	if (!ret)
+		ret = check_symbol(original.kick[VHOST_NET_VQ_TX],
+				   "handle_tx_kick");
+	if (!ret)
+		ret = check_symbol(original.net[VHOST_NET_VQ_RX],
+				   "handle_rx_net");
+	if (!ret)
+		ret = check_symbol(original.net[VHOST_NET_VQ_TX],
+				   "handle_tx_net");
+	return ret;
+}
+
+/**
+ * crosstalk_attach_init() - learn what an unhooked device looks like
+ *
+ * Context: process context, may sleep; the layout was checked.
+ * Return: 0, or a negative error with its reason in the log.
+ */
+int crosstalk_attach_init(void)
+{
+	int ret;
+
+	original.file = filp_open(VHOST_NET_PATH, O_RDWR | O_CLOEXEC, 0);
+	if (IS_ERR(original.file)) {
+		ret = PTR_ERR(original.file);
+		pr_err("cannot open " VHOST_NET_PATH " (%d): is vhost_net loaded?\n",
+		       ret);
+		return ret;
+	}
+	original.fops = original.file->f_op;
+
+	if (file_inode(original.file)->i_rdev !=
+	    MKDEV(MISC_MAJOR, VHOST_NET_MINOR)) {
+		pr_err(VHOST_NET_PATH " is not vhost_net's device\n");
+		ret = -ENODEV;
+	} else {
+		ret = learn_original();
+	}
+	if (ret)
+		filp_close(original.file, NULL);
+	return ret;
+}
+
+/**
+ * crosstalk_attach_exit() - unhook everything and wait until our text is unused
+ *
+ * Context: process context, may sleep; nothing attaches any more.
+ */
+void crosstalk_attach_exit(void)
+{
+	struct crosstalk_endpoint *ep;
+	struct crosstalk_endpoint *tmp;
+	LIST_HEAD(unhooked);
+
+	for (;;) {
+		mutex_lock(&attach_mutex);
+		ep = list_first_entry_or_null(&endpoint_list,
+					      struct crosstalk_endpoint, list);
+		if (ep)
+			kobject_get(&ep->kobj);
+		mutex_unlock(&attach_mutex);
+		if (!ep)
+			break;
+
+		if (unhook(ep))
+			list_add(&ep->list, &unhooked);
+		kobject_put(&ep->kobj);
+	}
+
+	/* See "Lifetime" for what each of the three waits for. */
+	synchronize_rcu_tasks();
+	synchronize_srcu(&text_srcu);
+	synchronize_rcu_tasks();
+
+	list_for_each_entry_safe(ep, tmp, &unhooked, list)
+		crosstalk_sysfs_remove(ep);
+
+	filp_close(original.file, NULL);
+}

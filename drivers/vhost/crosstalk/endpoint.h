@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef _CROSSTALK_ENDPOINT_H
+#define _CROSSTALK_ENDPOINT_H
+
+#include <linux/etherdevice.h>
+#include <linux/fs.h>
+#include <linux/if.h>
+#include <linux/kobject.h>
+#include <linux/list.h>
+#include <linux/mutex.h>
+#include <linux/rcupdate.h>
+#include <linux/spinlock.h>
+#include <linux/types.h>
+
+#include "backend.h"
+
+struct net;
+struct vhost_net;
+
+/* Source addresses that are remembered for an operator to see. */
+#define CROSSTALK_NR_MACS 8
+
+/* Why a hooked queue pair runs vhost-net's own loops. */
+enum crosstalk_reason {
+	CROSSTALK_REASON_NONE,
+	CROSSTALK_REASON_DISABLED,	/* switched off in sysfs */
+	CROSSTALK_REASON_NO_BACKEND,	/* stopped: no socket is set */
+	CROSSTALK_REASON_BACKEND,	/* the socket is no tap's */
+	CROSSTALK_REASON_VIOMMU,	/* guest addresses go through an IOTLB */
+	CROSSTALK_REASON_ZEROCOPY,	/* experimental_zcopytx is on */
+	CROSSTALK_REASON_FEATURES,	/* a feature that is not understood */
+	CROSSTALK_REASON_BUSYLOOP,	/* vhost busy-polls with both mutexes */
+	CROSSTALK_NR_REASONS,
+};
+
+/*
+ * Counters of one endpoint.  Those of the TX side are written under tx->mutex
+ * only, so that they need no atomic; rx_kicks is written by the RX side.
+ */
+struct crosstalk_stats {
+	u64 tx_packets;		/* frames taken off the TX ring and completed */
+	u64 tx_bytes;		/* their bytes, virtio-net header not counted */
+	u64 tx_slow_packets;	/* those that went to the backend socket */
+	u64 tx_errors;		/* frames that could not be sent, and bad chains */
+	u64 tx_kicks;		/* times that the TX work ran */
+	u64 tx_batches;		/* batches handed to the backend socket */
+	u64 tx_notify;		/* interrupts raised for the TX queue */
+	atomic64_t rx_kicks;	/* times that the RX work ran */
+};
+
+/**
+ * struct crosstalk_endpoint - one hooked vhost-net device, a TX/RX queue pair
+ *
+ * Owner: attach.c, from crosstalk_endpoint_create() until the device is
+ * unhooked.  A user holds one of the device's two vq mutexes (unhooking takes
+ * both), or is inside RCU and touches nothing of @net.  sysfs readers are
+ * waited for by crosstalk_sysfs_remove() before the device goes away.
+ */
+struct crosstalk_endpoint {
+	struct hlist_node hash;		/* attach.c's table; RCU */
+	struct list_head list;		/* attach.c's list; attach_mutex */
+	struct kobject kobj;		/* last put frees the endpoint */
+	struct rcu_head rcu;
+	unsigned int id;
+
+	struct vhost_net *net;
+	struct file *file;		/* no reference: ->release unhooks */
+	const struct file_operations *orig_fops;
+	struct file_operations fops;	/* copy with our release and ioctl */
+	struct mutex life;		/* ->release against module exit */
+	bool hooked;			/* life */
+
+	bool enable;			/* sysfs; read without a lock */
+	pid_t pid;			/* owner; 0 when not known */
+
+	/* tx->mutex; sysfs reads them without */
+	enum crosstalk_reason reason;
+	u64 features;
+	struct crosstalk_backend backend;
+	unsigned long logged;		/* a bit for each reason in the log */
+
+	/* Name of the backend's netdev; also changed by its rename. */
+	spinlock_t name_lock;
+	char ifname[IFNAMSIZ];
+	int ifindex;
+	const struct net *netns;	/* compared, never followed */
+
+	/* Source addresses; written under tx->mutex and macs_lock. */
+	spinlock_t macs_lock;
+	unsigned int nr_macs;
+	u8 last_mac[ETH_ALEN];		/* tx->mutex */
+	u8 macs[CROSSTALK_NR_MACS][ETH_ALEN];
+
+	struct crosstalk_txbatch batch;	/* tx->mutex */
+	struct crosstalk_stats stats;
+};
+
+struct crosstalk_endpoint *crosstalk_endpoint_create(struct vhost_net *net,
+						     struct file *file,
+						     pid_t pid);
+void crosstalk_endpoint_free(struct crosstalk_endpoint *ep);
+void crosstalk_endpoint_refresh(struct crosstalk_endpoint *ep);
+bool crosstalk_endpoint_may_run(struct crosstalk_endpoint *ep);
+void crosstalk_endpoint_renamed(struct crosstalk_endpoint *ep,
+				const struct net_device *dev);
+void __crosstalk_endpoint_saw(struct crosstalk_endpoint *ep, const u8 *mac);
+const char *crosstalk_reason_name(enum crosstalk_reason reason);
+
+/**
+ * crosstalk_endpoint_saw() - note the source address of a transmitted frame
+ * @ep: endpoint
+ * @mac: six bytes
+ *
+ * Context: tx->mutex held.
+ */
+static inline void crosstalk_endpoint_saw(struct crosstalk_endpoint *ep,
+					  const u8 *mac)
+{
+	if (unlikely(!ether_addr_equal_unaligned(ep->last_mac, mac)))
+		__crosstalk_endpoint_saw(ep, mac);
+}
+
+#endif /* _CROSSTALK_ENDPOINT_H */

@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Compares the private structs that this module was built for with those of
+ * the kernel that runs, by the BTF that the kernel carries of itself.
+ *
+ * The modversion CRCs of vhost's exports cover vhost's own structs, but nothing
+ * covers those of vhost_net and tun: without this check a module that was built
+ * against the wrong image would write into the wrong place.
+ */
+
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/btf.h>
+#include <linux/kernel_read_file.h>
+#include <linux/module.h>
+#include <linux/overflow.h>
+#include <linux/printk.h>
+#include <linux/string.h>
+#include <linux/vmalloc.h>
+
+#include "layout.h"
+#include "vhost_private.h"
+
+#define BTF_DIR "/sys/kernel/btf/"
+
+/* Far above any kernel's BTF (about 5 MiB): an end to what is read. */
+#define MAX_BTF_SIZE (64 << 20)
+
+#define MEMBER(type, member) { #member, offsetof(struct type, member) }
+#define STRUCT(type) \
+	{ #type, sizeof(struct type), ARRAY_SIZE(type##_members), \
+	  type##_members }
+
+static const struct crosstalk_member vhost_work_members[] = {
+	MEMBER(vhost_work, fn),
+};
+
+static const struct crosstalk_member vhost_poll_members[] = {
+	MEMBER(vhost_poll, work),
+};
+
+static const struct crosstalk_member vhost_virtqueue_members[] = {
+	MEMBER(vhost_virtqueue, mutex),
+	MEMBER(vhost_virtqueue, num),
+	MEMBER(vhost_virtqueue, desc),
+	MEMBER(vhost_virtqueue, avail),
+	MEMBER(vhost_virtqueue, used),
+	MEMBER(vhost_virtqueue, call_ctx),
+	MEMBER(vhost_virtqueue, poll),
+	MEMBER(vhost_virtqueue, last_avail_idx),
+	MEMBER(vhost_virtqueue, avail_idx),
+	MEMBER(vhost_virtqueue, last_used_idx),
+	MEMBER(vhost_virtqueue, used_flags),
+	MEMBER(vhost_virtqueue, signalled_used),
+	MEMBER(vhost_virtqueue, signalled_used_valid),
+	MEMBER(vhost_virtqueue, log_used),
+	MEMBER(vhost_virtqueue, iov),
+	MEMBER(vhost_virtqueue, umem),
+	MEMBER(vhost_virtqueue, iotlb),
+	MEMBER(vhost_virtqueue, private_data),
+	MEMBER(vhost_virtqueue, acked_features),
+	MEMBER(vhost_virtqueue, is_le),
+	MEMBER(vhost_virtqueue, busyloop_timeout),
+};
+
+static const struct crosstalk_member vhost_dev_members[] = {
+	MEMBER(vhost_dev, mm),
+	MEMBER(vhost_dev, vqs),
+	MEMBER(vhost_dev, nvqs),
+};
+
+static const struct crosstalk_member vhost_net_virtqueue_members[] = {
+	MEMBER(vhost_net_virtqueue, vq),
+	MEMBER(vhost_net_virtqueue, vhost_hlen),
+	MEMBER(vhost_net_virtqueue, sock_hlen),
+	MEMBER(vhost_net_virtqueue, ubufs),
+};
+
+static const struct crosstalk_member vhost_net_members[] = {
+	MEMBER(vhost_net, dev),
+	MEMBER(vhost_net, vqs),
+	MEMBER(vhost_net, poll),
+};
+
+static const struct crosstalk_member tun_file_members[] = {
+	MEMBER(tun_file, socket),
+	MEMBER(tun_file, tun),
+};
+
+static const struct crosstalk_member tun_struct_members[] = {
+	MEMBER(tun_struct, dev),
+};
+
+static const struct crosstalk_struct vhost_net_structs[] = {
+	STRUCT(vhost_work),
+	STRUCT(vhost_poll),
+	STRUCT(vhost_virtqueue),
+	STRUCT(vhost_dev),
+	STRUCT(vhost_net_virtqueue),
+	STRUCT(vhost_net),
+};
+
+static const struct crosstalk_struct tun_structs[] = {
+	STRUCT(tun_file),
+	STRUCT(tun_struct),
+};
+
+/**
+ * crosstalk_btf_open() - check the outer form of BTF data
+ * @btf: filled in; points into @data
+ * @data: what a file of /sys/kernel/btf holds
+ * @size: its bytes
+ * @base: vmlinux's BTF for a module's, NULL for vmlinux itself
+ *
+ * Return: 0, or -EINVAL for data that is no BTF.
+ */
+int crosstalk_btf_open(struct crosstalk_btf *btf, const void *data, size_t size,
+		       const struct crosstalk_btf *base)
+{
+	const struct btf_header *hdr = data;
+	u64 body;
+
+	if (size < sizeof(*hdr) || hdr->magic != BTF_MAGIC ||
+	    hdr->hdr_len < sizeof(*hdr) || hdr->hdr_len > size)
+		return -EINVAL;
+
+	body = size - hdr->hdr_len;
+	if ((u64)hdr->type_off + hdr->type_len > body ||
+	    (u64)hdr->str_off + hdr->str_len > body || hdr->type_off % 4)
+		return -EINVAL;
+
+	btf->types = data + hdr->hdr_len + hdr->type_off;
+	btf->types_len = hdr->type_len;
+	btf->strs = data + hdr->hdr_len + hdr->str_off;
+	btf->strs_len = hdr->str_len;
+	btf->base = base;
+
+	/* Every string ends inside the section. */
+	if (btf->strs_len && btf->strs[btf->strs_len - 1])
+		return -EINVAL;
+	return 0;
+}
+CROSSTALK_EXPORT_FOR_TEST(crosstalk_btf_open);
+
+/* A module's string offsets go on where vmlinux's end. */
+static const char *btf_str(const struct crosstalk_btf *btf, u32 off)
+{
+	if (btf->base) {
+		if (off < btf->base->strs_len)
+			return btf->base->strs + off;
+		off -= btf->base->strs_len;
+	}
+	return off < btf->strs_len ? btf->strs + off : "";
+}
+
+/* Bytes that follow a type's common part; negative for an unknown kind. */
+static int btf_extra(const struct btf_type *t)
+{
+	u32 vlen = BTF_INFO_VLEN(t->info);
+
+	switch (BTF_INFO_KIND(t->info)) {
+	case BTF_KIND_PTR:
+	case BTF_KIND_FWD:
+	case BTF_KIND_TYPEDEF:
+	case BTF_KIND_VOLATILE:
+	case BTF_KIND_CONST:
+	case BTF_KIND_RESTRICT:
+	case BTF_KIND_FUNC:
+	case BTF_KIND_FLOAT:
+	case BTF_KIND_TYPE_TAG:
+		return 0;
+	case BTF_KIND_INT:
+		return sizeof(u32);
+	case BTF_KIND_VAR:
+		return sizeof(struct btf_var);
+	case BTF_KIND_DECL_TAG:
+		return sizeof(struct btf_decl_tag);
+	case BTF_KIND_ARRAY:
+		return sizeof(struct btf_array);
+	case BTF_KIND_STRUCT:
+	case BTF_KIND_UNION:
+		return vlen * sizeof(struct btf_member);
+	case BTF_KIND_ENUM:
+		return vlen * sizeof(struct btf_enum);
+	case BTF_KIND_ENUM64:
+		return vlen * sizeof(struct btf_enum64);
+	case BTF_KIND_FUNC_PROTO:
+		return vlen * sizeof(struct btf_param);
+	case BTF_KIND_DATASEC:
+		return vlen * sizeof(struct btf_var_secinfo);
+	default:
+		return -EINVAL;
+	}
+}
+
+static const struct btf_type *find_struct(const struct crosstalk_btf *btf,
+					  const char *name)
+{
+	const void *end = btf->types + btf->types_len;
+	const void *pos = btf->types;
+
+	while (end - pos >= (ptrdiff_t)sizeof(struct btf_type)) {
+		const struct btf_type *t = pos;
+		int extra = btf_extra(t);
+
+		if (extra < 0 || end - pos < (ptrdiff_t)sizeof(*t) + extra)
+			return NULL;
+		if (BTF_INFO_KIND(t->info) == BTF_KIND_STRUCT &&
+		    !strcmp(btf_str(btf, t->name_off), name))
+			return t;
+		pos += sizeof(*t) + extra;
+	}
+	return NULL;
+}
+
+static const struct btf_member *find_member(const struct crosstalk_btf *btf,
+					    const struct btf_type *t,
+					    const char *name)
+{
+	const struct btf_member *m = (const void *)(t + 1);
+	u32 i;
+
+	for (i = 0; i < BTF_INFO_VLEN(t->info); i++)
+		if (!strcmp(btf_str(btf, m[i].name_off), name))
+			return &m[i];
+	return NULL;
+}
+
+static int check_member(const struct crosstalk_btf *btf,
+			const struct btf_type *t,
+			const struct crosstalk_struct *want,
+			const struct crosstalk_member *wm)
+{
+	const struct btf_member *m = find_member(btf, t, wm->name);
+	u32 bits;
+
+	if (!m) {
+		pr_err("struct %s of the running kernel has no member %s\n",
+		       want->name, wm->name);
+		return -ENOENT;
+	}
+
+	bits = BTF_INFO_KFLAG(t->info) ? BTF_MEMBER_BIT_OFFSET(m->offset) :
+					 m->offset;
+	if (bits != wm->offset * 8) {
+		pr_err("%s.%s is at %u in the running kernel, at %u in this build\n",
+		       want->name, wm->name, bits / 8, wm->offset);
+		return -EBADMSG;
+	}
+	return 0;
+}
+
+/**
+ * crosstalk_btf_check() - compare one struct with what BTF says of it
+ * @btf: opened; its base is searched when it has no such struct
+ * @want: the struct as this module was built for it
+ *
+ * Return: 0, -ENOENT when the struct or a member is not there, -EBADMSG when
+ * its size or a member's place differs.  What differs is in the log.
+ */
+int crosstalk_btf_check(const struct crosstalk_btf *btf,
+			const struct crosstalk_struct *want)
+{
+	const struct btf_type *t = find_struct(btf, want->name);
+	u32 i;
+	int ret;
+
+	if (!t && btf->base) {
+		btf = btf->base;
+		t = find_struct(btf, want->name);
+	}
+	if (!t) {
+		pr_err("the running kernel has no struct %s\n", want->name);
+		return -ENOENT;
+	}
+	if (t->size != want->size) {
+		pr_err("struct %s has %u bytes in the running kernel, %u in this build\n",
+		       want->name, t->size, want->size);
+		return -EBADMSG;
+	}
+
+	for (i = 0; i < want->nr_members; i++) {
+		ret = check_member(btf, t, want, &want->members[i]);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+CROSSTALK_EXPORT_FOR_TEST(crosstalk_btf_check);
+
+static int read_btf(const char *path, struct crosstalk_btf *btf, void **data,
+		    const struct crosstalk_btf *base)
+{
+	ssize_t size;
+
+	size = kernel_read_file_from_path(path, 0, data, MAX_BTF_SIZE, NULL,
+					  READING_UNKNOWN);
+	if (size < 0)
+		return size;
+
+	return crosstalk_btf_open(btf, *data, size, base);
+}
+
+static int check_module(const char *path, const struct crosstalk_btf *vmlinux,
+			const struct crosstalk_struct *want, unsigned int nr)
+{
+	const struct crosstalk_btf *btf = vmlinux;
+	struct crosstalk_btf own;
+	void *data = NULL;
+	unsigned int i;
+	int ret;
+
+	/* Built into the image, its types are in vmlinux's BTF. */
+	ret = read_btf(path, &own, &data, vmlinux);
+	if (!ret)
+		btf = &own;
+	else if (ret != -ENOENT)
+		goto out;
+
+	for (i = 0, ret = 0; i < nr && !ret; i++)
+		ret = crosstalk_btf_check(btf, &want[i]);
+out:
+	vfree(data);
+	return ret;
+}
+
+/**
+ * crosstalk_layout_check() - compare all private structs with the running kernel
+ *
+ * Context: process context, may sleep; vhost_net and tun are loaded.
+ * Return: 0, or a negative error with its reason in the log.
+ */
+int crosstalk_layout_check(void)
+{
+	struct crosstalk_btf vmlinux;
+	void *data = NULL;
+	int ret;
+
+	ret = read_btf(BTF_DIR "vmlinux", &vmlinux, &data, NULL);
+	if (ret) {
+		pr_err("cannot read " BTF_DIR "vmlinux (%d): this module needs a kernel with CONFIG_DEBUG_INFO_BTF=y and sysfs mounted on /sys\n",
+		       ret);
+		goto out;
+	}
+
+	ret = check_module(BTF_DIR "vhost_net", &vmlinux, vhost_net_structs,
+			   ARRAY_SIZE(vhost_net_structs));
+	if (!ret)
+		ret = check_module(BTF_DIR "tun", &vmlinux, tun_structs,
+				   ARRAY_SIZE(tun_structs));
+	if (ret)
+		pr_err("the structs of vhost_net or tun are not those that this module was built for: rebuild it for the running kernel\n");
+out:
+	vfree(data);
+	return ret;
+}

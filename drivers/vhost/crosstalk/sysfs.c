@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * /sys/kernel/vhost_crosstalk: tunables, and a directory for each endpoint.
+ * Documentation/ABI/testing/sysfs-kernel-vhost_crosstalk describes every file.
+ */
+
+#include <linux/kobject.h>
+#include <linux/kstrtox.h>
+#include <linux/sysfs.h>
+
+#include "attach.h"
+#include "control.h"
+#include "endpoint.h"
+#include "sysfs.h"
+
+static struct kset *root_kset;
+static struct kset *endpoints_kset;
+
+struct ep_attribute {
+	struct attribute attr;
+	ssize_t (*show)(struct crosstalk_endpoint *ep, char *buf);
+	ssize_t (*store)(struct crosstalk_endpoint *ep, const char *buf,
+			 size_t count);
+};
+
+#define EP_RO(_name) \
+	static struct ep_attribute ep_attr_##_name = __ATTR_RO(_name)
+#define EP_RW(_name) \
+	static struct ep_attribute ep_attr_##_name = __ATTR_RW(_name)
+
+/* Counters are single words that one writer changes. */
+#define EP_COUNTER(_name)						\
+static ssize_t _name##_show(struct crosstalk_endpoint *ep, char *buf)	\
+{									\
+	return sysfs_emit(buf, "%llu\n", READ_ONCE(ep->stats._name));	\
+}									\
+EP_RO(_name)
+
+EP_COUNTER(tx_packets);
+EP_COUNTER(tx_bytes);
+EP_COUNTER(tx_slow_packets);
+EP_COUNTER(tx_errors);
+EP_COUNTER(tx_kicks);
+EP_COUNTER(tx_batches);
+EP_COUNTER(tx_notify);
+
+static ssize_t rx_kicks_show(struct crosstalk_endpoint *ep, char *buf)
+{
+	return sysfs_emit(buf, "%lld\n",
+			  (long long)atomic64_read(&ep->stats.rx_kicks));
+}
+EP_RO(rx_kicks);
+
+/* The reason as an operator sees it: a switch that is off comes first. */
+static enum crosstalk_reason shown_reason(const struct crosstalk_endpoint *ep)
+{
+	if (!crosstalk_enabled() || !READ_ONCE(ep->enable))
+		return CROSSTALK_REASON_DISABLED;
+	return READ_ONCE(ep->reason);
+}
+
+static ssize_t state_show(struct crosstalk_endpoint *ep, char *buf)
+{
+	const char *state;
+
+	switch (shown_reason(ep)) {
+	case CROSSTALK_REASON_NONE:
+		state = "hooked";
+		break;
+	case CROSSTALK_REASON_DISABLED:
+		state = "disabled";
+		break;
+	case CROSSTALK_REASON_NO_BACKEND:
+		state = "idle";
+		break;
+	default:
+		state = "left-alone";
+	}
+	return sysfs_emit(buf, "%s\n", state);
+}
+EP_RO(state);
+
+static ssize_t reason_show(struct crosstalk_endpoint *ep, char *buf)
+{
+	return sysfs_emit(buf, "%s\n", crosstalk_reason_name(shown_reason(ep)));
+}
+EP_RO(reason);
+
+static ssize_t dev_show(struct crosstalk_endpoint *ep, char *buf)
+{
+	ssize_t len;
+
+	spin_lock(&ep->name_lock);
+	len = sysfs_emit(buf, "%s\n", ep->ifname[0] ? ep->ifname : "-");
+	spin_unlock(&ep->name_lock);
+	return len;
+}
+EP_RO(dev);
+
+static ssize_t pid_show(struct crosstalk_endpoint *ep, char *buf)
+{
+	return sysfs_emit(buf, "%d\n", READ_ONCE(ep->pid));
+}
+EP_RO(pid);
+
+static ssize_t features_show(struct crosstalk_endpoint *ep, char *buf)
+{
+	return sysfs_emit(buf, "%#llx\n", READ_ONCE(ep->features));
+}
+EP_RO(features);
+
+static ssize_t macs_show(struct crosstalk_endpoint *ep, char *buf)
+{
+	ssize_t len = 0;
+	unsigned int i;
+
+	spin_lock(&ep->macs_lock);
+	for (i = 0; i < ep->nr_macs; i++)
+		len += sysfs_emit_at(buf, len, "%pM\n", ep->macs[i]);
+	spin_unlock(&ep->macs_lock);
+	return len;
+}
+EP_RO(macs);
+
+static ssize_t enable_show(struct crosstalk_endpoint *ep, char *buf)
+{
+	return sysfs_emit(buf, "%d\n", READ_ONCE(ep->enable));
+}
+
+static ssize_t enable_store(struct crosstalk_endpoint *ep, const char *buf,
+			    size_t count)
+{
+	bool enable;
+	int ret;
+
+	ret = kstrtobool(buf, &enable);
+	if (ret)
+		return ret;
+
+	WRITE_ONCE(ep->enable, enable);
+	return count;
+}
+EP_RW(enable);
+
+static struct attribute *ep_attrs[] = {
+	&ep_attr_state.attr,
+	&ep_attr_reason.attr,
+	&ep_attr_dev.attr,
+	&ep_attr_pid.attr,
+	&ep_attr_macs.attr,
+	&ep_attr_features.attr,
+	&ep_attr_enable.attr,
+	&ep_attr_tx_packets.attr,
+	&ep_attr_tx_bytes.attr,
+	&ep_attr_tx_slow_packets.attr,
+	&ep_attr_tx_errors.attr,
+	&ep_attr_tx_kicks.attr,
+	&ep_attr_tx_batches.attr,
+	&ep_attr_tx_notify.attr,
+	&ep_attr_rx_kicks.attr,
+	NULL,
+};
+ATTRIBUTE_GROUPS(ep);
+
+static ssize_t ep_attr_show(struct kobject *kobj, struct attribute *attr,
+			    char *buf)
+{
+	struct ep_attribute *a = container_of(attr, struct ep_attribute, attr);
+
+	return a->show(container_of(kobj, struct crosstalk_endpoint, kobj),
+		       buf);
+}
+
+static ssize_t ep_attr_store(struct kobject *kobj, struct attribute *attr,
+			     const char *buf, size_t count)
+{
+	struct ep_attribute *a = container_of(attr, struct ep_attribute, attr);
+
+	if (!a->store)
+		return -EIO;
+	return a->store(container_of(kobj, struct crosstalk_endpoint, kobj),
+			buf, count);
+}
+
+static const struct sysfs_ops ep_sysfs_ops = {
+	.show = ep_attr_show,
+	.store = ep_attr_store,
+};
+
+static void ep_release(struct kobject *kobj)
+{
+	crosstalk_endpoint_free(container_of(kobj, struct crosstalk_endpoint,
+					     kobj));
+}
+
+static const struct kobj_type ep_ktype = {
+	.release = ep_release,
+	.sysfs_ops = &ep_sysfs_ops,
+	.default_groups = ep_groups,
+};
+
+/**
+ * crosstalk_sysfs_init() - prepare an endpoint's directory, not yet visible
+ * @ep: new endpoint; from now on it is freed by crosstalk_sysfs_remove()
+ */
+void crosstalk_sysfs_init(struct crosstalk_endpoint *ep)
+{
+	kobject_init(&ep->kobj, &ep_ktype);
+	ep->kobj.kset = endpoints_kset;
+}
+
+/**
+ * crosstalk_sysfs_add() - make an endpoint visible
+ * @ep: endpoint with its id set
+ *
+ * Context: process context, may sleep.
+ * Return: 0 or a negative error.
+ */
+int crosstalk_sysfs_add(struct crosstalk_endpoint *ep)
+{
+	return kobject_add(&ep->kobj, NULL, "ep%u", ep->id);
+}
+
+/**
+ * crosstalk_sysfs_remove() - take an endpoint's directory away and free it
+ * @ep: unhooked endpoint, visible or not
+ *
+ * Waits for readers and writers of its files, who may thus look at the endpoint
+ * without a reference.
+ *
+ * Context: process context, may sleep; no vq mutex held.
+ */
+void crosstalk_sysfs_remove(struct crosstalk_endpoint *ep)
+{
+	kobject_del(&ep->kobj);
+	kobject_put(&ep->kobj);
+}
+
+static ssize_t global_enable_show(struct kobject *kobj,
+				  struct kobj_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%d\n", crosstalk_enabled());
+}
+
+static ssize_t global_enable_store(struct kobject *kobj,
+				   struct kobj_attribute *attr,
+				   const char *buf, size_t count)
+{
+	bool enable;
+	int ret;
+
+	ret = kstrtobool(buf, &enable);
+	if (ret)
+		return ret;
+
+	WRITE_ONCE(crosstalk_tunables.enable, enable);
+	return count;
+}
+
+static struct kobj_attribute global_enable_attr =
+	__ATTR(enable, 0644, global_enable_show, global_enable_store);
+
+static ssize_t batch_show(struct kobject *kobj, struct kobj_attribute *attr,
+			  char *buf)
+{
+	return sysfs_emit(buf, "%u\n", crosstalk_batch());
+}
+
+static ssize_t batch_store(struct kobject *kobj, struct kobj_attribute *attr,
+			   const char *buf, size_t count)
+{
+	unsigned int batch;
+	int ret;
+
+	ret = kstrtouint(buf, 0, &batch);
+	if (ret)
+		return ret;
+	if (!crosstalk_batch_valid(batch))
+		return -EINVAL;
+
+	WRITE_ONCE(crosstalk_tunables.batch, batch);
+	return count;
+}
+
+static struct kobj_attribute batch_attr = __ATTR_RW(batch);
+
+static ssize_t scan_store(struct kobject *kobj, struct kobj_attribute *attr,
+			  const char *buf, size_t count)
+{
+	bool scan;
+	int ret;
+
+	ret = kstrtobool(buf, &scan);
+	if (ret)
+		return ret;
+	if (!scan)
+		return -EINVAL;
+
+	crosstalk_attach_scan();
+	return count;
+}
+
+static struct kobj_attribute scan_attr = __ATTR_WO(scan);
+
+static struct attribute *root_attrs[] = {
+	&global_enable_attr.attr,
+	&batch_attr.attr,
+	&scan_attr.attr,
+	NULL,
+};
+
+static const struct attribute_group root_group = {
+	.attrs = root_attrs,
+};
+
+/**
+ * crosstalk_sysfs_create() - make the directories
+ *
+ * Context: process context, may sleep.
+ * Return: 0 or -ENOMEM.
+ */
+int crosstalk_sysfs_create(void)
+{
+	root_kset = kset_create_and_add("vhost_crosstalk", NULL, kernel_kobj);
+	if (!root_kset)
+		return -ENOMEM;
+
+	endpoints_kset = kset_create_and_add("endpoints", NULL,
+					     &root_kset->kobj);
+	if (!endpoints_kset) {
+		kset_unregister(root_kset);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+/**
+ * crosstalk_sysfs_publish() - show the module's own files
+ *
+ * Context: process context, may sleep; everything that they reach is ready.
+ * Return: 0 or a negative error.
+ */
+int crosstalk_sysfs_publish(void)
+{
+	return sysfs_create_group(&root_kset->kobj, &root_group);
+}
+
+/**
+ * crosstalk_sysfs_retract() - take the module's own files away
+ *
+ * Context: process context, may sleep; waits for a scan that was written for.
+ */
+void crosstalk_sysfs_retract(void)
+{
+	sysfs_remove_group(&root_kset->kobj, &root_group);
+}
+
+/**
+ * crosstalk_sysfs_destroy() - remove the directories
+ *
+ * Context: process context, may sleep; no endpoint is left.
+ */
+void crosstalk_sysfs_destroy(void)
+{
+	kset_unregister(endpoints_kset);
+	kset_unregister(root_kset);
+}

@@ -1,0 +1,410 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Split rings, read and written by the worker of the guest that owns them.
+ *
+ * All of it runs in that worker (whose mm is the guest's) with vq->mutex held,
+ * and keeps its state in vhost's own fields (last_avail_idx, avail_idx,
+ * last_used_idx, signalled_used): the next work item may be vhost-net's again.
+ *
+ * The guest writes its ring while it is read.  Every field is read once, then
+ * checked, then used.  What is an error here is an error in vhost: the queue
+ * stops until its next kick.
+ */
+
+#include <linux/module.h>
+#include <linux/overflow.h>
+#include <linux/uaccess.h>
+
+#include "vhost_private.h"
+#include "vring.h"
+
+/* A descriptor in CPU byte order. */
+struct desc {
+	u64 addr;
+	u32 len;
+	u16 flags;
+	u16 next;
+};
+
+/* What a walk over one chain carries along. */
+struct walk {
+	struct vhost_virtqueue *vq;
+	struct crosstalk_chain *chain;
+	/*
+	 * The region that was hit last: chains rarely leave it.  The memory
+	 * table is replaced and freed under vq->mutex, so it holds until that
+	 * is dropped.
+	 */
+	const struct vhost_iotlb_map *map;
+};
+
+static int find_region(struct walk *walk, u64 addr, u64 last)
+{
+	const struct vhost_iotlb_map *map = walk->map;
+
+	if (likely(map && addr >= map->start && addr <= map->last))
+		return 0;
+
+	map = vhost_iotlb_itree_first(walk->vq->umem, addr, last);
+	if (unlikely(!map || map->start > addr))
+		return -EFAULT;
+
+	walk->map = map;
+	return 0;
+}
+
+/* Appends the guest-physical range to vq->iov, a segment for each region. */
+static int translate(struct walk *walk, u64 addr, u32 len, bool write)
+{
+	struct crosstalk_chain *chain = walk->chain;
+	struct vhost_virtqueue *vq = walk->vq;
+	u8 access = write ? VHOST_ACCESS_WO : VHOST_ACCESS_RO;
+	u64 last;
+	int ret;
+
+	if (unlikely(!len))
+		return 0;
+	if (unlikely(check_add_overflow(addr, (u64)len - 1, &last)))
+		return -EFAULT;
+
+	while (len) {
+		const struct vhost_iotlb_map *map;
+		struct iovec *iov;
+		u64 size;
+
+		if (unlikely(chain->out + chain->in >= ARRAY_SIZE(vq->iov)))
+			return -ENOBUFS;
+
+		ret = find_region(walk, addr, last);
+		if (unlikely(ret))
+			return ret;
+
+		map = walk->map;
+		if (unlikely(!(map->perm & access)))
+			return -EPERM;
+
+		size = min_t(u64, len, map->last - addr + 1);
+		iov = &vq->iov[chain->out + chain->in];
+		iov->iov_base = u64_to_user_ptr(map->addr + addr - map->start);
+		iov->iov_len = size;
+		if (write)
+			chain->in++;
+		else
+			chain->out++;
+
+		addr += size;
+		len -= size;
+	}
+	return 0;
+}
+
+/* A descriptor as two words: what user access reads fastest. */
+union raw_desc {
+	struct vring_desc desc;
+	u64 word[2];
+};
+
+static void decode_desc(struct vhost_virtqueue *vq, struct desc *desc,
+			const struct vring_desc *raw)
+{
+	desc->addr = vq64_to_cpu(vq, raw->addr);
+	desc->len = vq32_to_cpu(vq, raw->len);
+	desc->flags = vq16_to_cpu(vq, raw->flags);
+	desc->next = vq16_to_cpu(vq, raw->next);
+}
+
+static int read_desc(struct vhost_virtqueue *vq, struct desc *desc,
+		     const struct vring_desc __user *from)
+{
+	const u64 __user *word = (const u64 __user *)from;
+	union raw_desc raw;
+
+	if (unlikely(!user_read_access_begin(from, sizeof(*from))))
+		return -EFAULT;
+	unsafe_get_user(raw.word[0], &word[0], fault);
+	unsafe_get_user(raw.word[1], &word[1], fault);
+	user_read_access_end();
+
+	decode_desc(vq, desc, &raw.desc);
+	return 0;
+
+fault:
+	user_read_access_end();
+	return -EFAULT;
+}
+
+/* A descriptor of an indirect table, which may lie across two regions. */
+static int read_indirect_desc(struct walk *walk, struct desc *desc, u64 addr)
+{
+	struct vhost_virtqueue *vq = walk->vq;
+	struct vring_desc raw;
+	size_t done = 0;
+	int ret;
+
+	while (done < sizeof(raw)) {
+		const struct vhost_iotlb_map *map;
+		size_t size;
+
+		ret = find_region(walk, addr, addr);
+		if (unlikely(ret))
+			return ret;
+
+		map = walk->map;
+		if (unlikely(!(map->perm & VHOST_ACCESS_RO)))
+			return -EPERM;
+
+		size = min_t(u64, sizeof(raw) - done, map->last - addr + 1);
+		if (unlikely(copy_from_user((void *)&raw + done,
+					    u64_to_user_ptr(map->addr + addr -
+							    map->start), size)))
+			return -EFAULT;
+		addr += size;
+		done += size;
+	}
+
+	decode_desc(vq, desc, &raw);
+	return 0;
+}
+
+static int add_buffer(struct walk *walk, const struct desc *desc)
+{
+	struct crosstalk_chain *chain = walk->chain;
+	bool write = desc->flags & VRING_DESC_F_WRITE;
+
+	if (!write) {
+		/* Readable descriptors come before writable ones. */
+		if (unlikely(chain->in))
+			return -EINVAL;
+		chain->out_len += desc->len;
+	}
+	return translate(walk, desc->addr, desc->len, write);
+}
+
+/*
+ * vhost reads an indirect table in order, whatever its next fields say, and so
+ * does this: both paths must see the same frame.
+ */
+static int add_indirect(struct walk *walk, const struct desc *table)
+{
+	unsigned int count = table->len / sizeof(struct vring_desc);
+	struct desc desc;
+	unsigned int i;
+	u64 last;
+	int ret;
+
+	if (unlikely(!table->len || table->len % sizeof(struct vring_desc)))
+		return -EINVAL;
+	if (unlikely(count > USHRT_MAX + 1))
+		return -E2BIG;
+	if (unlikely(check_add_overflow(table->addr, (u64)table->len - 1,
+					&last)))
+		return -EFAULT;
+
+	for (i = 0; i < count; i++) {
+		ret = read_indirect_desc(walk, &desc,
+					 table->addr + i * sizeof(struct vring_desc));
+		if (unlikely(ret))
+			return ret;
+		if (unlikely(desc.flags & VRING_DESC_F_INDIRECT))
+			return -EINVAL;
+
+		ret = add_buffer(walk, &desc);
+		if (unlikely(ret))
+			return ret;
+
+		if (!(desc.flags & VRING_DESC_F_NEXT))
+			return 0;
+	}
+
+	/* The last one said that another follows. */
+	return -EINVAL;
+}
+
+static int refresh_avail_idx(struct vhost_virtqueue *vq)
+{
+	__virtio16 raw;
+	u16 idx;
+
+	if (unlikely(get_user(raw, &vq->avail->idx)))
+		return -EFAULT;
+
+	/* A jump by more than the ring holds is no announcement. */
+	idx = vq16_to_cpu(vq, raw);
+	if (unlikely((u16)(idx - vq->last_avail_idx) > vq->num))
+		return -EINVAL;
+	if (idx == vq->avail_idx)
+		return 0;
+
+	vq->avail_idx = idx;
+	/* Ring entries are read after the index that announces them. */
+	smp_rmb();
+	return 1;
+}
+
+/**
+ * crosstalk_vring_fetch() - take the next available chain off a ring
+ * @vq: virtqueue with notifications switched off
+ * @chain: filled in; the segments themselves go to vq->iov
+ *
+ * Context: the queue's own worker, vq->mutex held; may fault and sleep.
+ * Return: 1 for a chain, 0 for an empty ring, or a negative error, where the
+ * queue must be left alone until the guest kicks again.
+ */
+int crosstalk_vring_fetch(struct vhost_virtqueue *vq,
+			  struct crosstalk_chain *chain)
+{
+	struct walk walk = { .vq = vq, .chain = chain };
+	unsigned int found = 0;
+	__virtio16 ring_head;
+	struct desc desc;
+	unsigned int i;
+	int ret;
+
+	if (vq->avail_idx == vq->last_avail_idx) {
+		ret = refresh_avail_idx(vq);
+		if (ret <= 0)
+			return ret;
+	}
+
+	if (unlikely(get_user(ring_head, &vq->avail->ring[vq->last_avail_idx &
+							 (vq->num - 1)])))
+		return -EFAULT;
+
+	chain->head = vq16_to_cpu(vq, ring_head);
+	chain->out = 0;
+	chain->in = 0;
+	chain->out_len = 0;
+
+	i = chain->head;
+	do {
+		if (unlikely(i >= vq->num))
+			return -EINVAL;
+		/* A chain longer than the ring is a loop. */
+		if (unlikely(++found > vq->num))
+			return -EINVAL;
+
+		ret = read_desc(vq, &desc, vq->desc + i);
+		if (unlikely(ret))
+			return ret;
+
+		if (desc.flags & VRING_DESC_F_INDIRECT)
+			ret = add_indirect(&walk, &desc);
+		else
+			ret = add_buffer(&walk, &desc);
+		if (unlikely(ret))
+			return ret;
+
+		i = desc.next;
+	} while (desc.flags & VRING_DESC_F_NEXT);
+
+	vq->last_avail_idx++;
+	return 1;
+}
+CROSSTALK_EXPORT_FOR_TEST(crosstalk_vring_fetch);
+
+static int put_used(struct vhost_virtqueue *vq,
+		    const struct vring_used_elem *heads, unsigned int count)
+{
+	unsigned int start = vq->last_used_idx & (vq->num - 1);
+	u16 old = vq->last_used_idx;
+
+	if (unlikely(copy_to_user(vq->used->ring + start, heads,
+				  count * sizeof(*heads))))
+		return -EFAULT;
+
+	vq->last_used_idx += count;
+	/* 2^16 entries without a signal: the stored index says nothing now. */
+	if (unlikely((u16)(vq->last_used_idx - vq->signalled_used) <
+		     (u16)(vq->last_used_idx - old)))
+		vq->signalled_used_valid = false;
+	return 0;
+}
+
+/**
+ * crosstalk_vring_add_used() - hand chains back to the guest
+ * @vq: virtqueue
+ * @heads: their used elements, in ring byte order
+ * @count: how many, at most vq->num
+ *
+ * Context: the queue's own worker, vq->mutex held; may fault and sleep.
+ * Return: 0, or -EFAULT when the guest's memory is gone.
+ */
+int crosstalk_vring_add_used(struct vhost_virtqueue *vq,
+			     struct vring_used_elem *heads, unsigned int count)
+{
+	unsigned int room = vq->num - (vq->last_used_idx & (vq->num - 1));
+	unsigned int first = min(count, room);
+	int ret;
+
+	/* Writes to a logged ring are vhost's business: it knows the log. */
+	if (unlikely(vq->log_used))
+		return vhost_add_used_n(vq, heads, count) ? -EFAULT : 0;
+
+	ret = put_used(vq, heads, first);
+	if (likely(!ret) && unlikely(first < count))
+		ret = put_used(vq, heads + first, count - first);
+	if (unlikely(ret))
+		return ret;
+
+	/* The elements are there before the index says so. */
+	smp_wmb();
+	if (unlikely(put_user(cpu_to_vq16(vq, vq->last_used_idx),
+			      &vq->used->idx)))
+		return -EFAULT;
+	return 0;
+}
+CROSSTALK_EXPORT_FOR_TEST(crosstalk_vring_add_used);
+
+static bool want_signal(struct vhost_virtqueue *vq)
+{
+	__virtio16 event;
+	__virtio16 flags;
+	u16 old;
+	bool valid;
+
+	/*
+	 * The used index is visible before the guest's wish is read; pairs with
+	 * the barrier of a guest that switches its interrupts on.
+	 */
+	smp_mb();
+
+	if (vhost_vq_has(vq, VIRTIO_F_NOTIFY_ON_EMPTY) &&
+	    unlikely(vq->avail_idx == vq->last_avail_idx))
+		return true;
+
+	if (!vhost_vq_has(vq, VIRTIO_RING_F_EVENT_IDX)) {
+		if (unlikely(get_user(flags, &vq->avail->flags)))
+			return true;
+		return !(flags & cpu_to_vq16(vq, VRING_AVAIL_F_NO_INTERRUPT));
+	}
+
+	old = vq->signalled_used;
+	valid = vq->signalled_used_valid;
+	vq->signalled_used = vq->last_used_idx;
+	vq->signalled_used_valid = true;
+	if (unlikely(!valid))
+		return true;
+
+	/* used_event lies behind the last entry of the available ring. */
+	if (unlikely(get_user(event, (__virtio16 __user *)
+			      &vq->avail->ring[vq->num])))
+		return true;
+	return vring_need_event(vq16_to_cpu(vq, event), vq->last_used_idx, old);
+}
+
+/**
+ * crosstalk_vring_signal() - interrupt the guest if it asked for it
+ * @vq: virtqueue whose used ring was written
+ *
+ * Context: the queue's own worker, vq->mutex held; may fault and sleep.
+ * Return: whether the call eventfd was signalled.
+ */
+bool crosstalk_vring_signal(struct vhost_virtqueue *vq)
+{
+	if (!vq->call_ctx.ctx || !want_signal(vq))
+		return false;
+
+	crosstalk_eventfd_signal(vq->call_ctx.ctx);
+	return true;
+}
+CROSSTALK_EXPORT_FOR_TEST(crosstalk_vring_signal);

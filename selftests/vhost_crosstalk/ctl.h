@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* The module under test: loading it, its sysfs files. */
+#ifndef CTL_H
+#define CTL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <linux/types.h>
+
+#define CTL_ROOT	"/sys/kernel/vhost_crosstalk"
+#define CTL_MAX_EP	64
+
+bool ctl_loaded(void);
+int ctl_load(const char *params);	/* 0 or -errno */
+int ctl_unload(void);
+/* The same; the case fails when that fails.  Nothing to do is fine. */
+void ctl_need_loaded(void);
+void ctl_need_unloaded(void);
+
+int ctl_write(const char *file, const char *text);	/* below CTL_ROOT */
+int ctl_read(const char *file, char *buf, size_t size);
+void ctl_scan(void);
+
+/* Endpoints (their numbers) of a network device; returns how many. */
+unsigned int ctl_find(const char *dev, unsigned int *ep, unsigned int max);
+unsigned int ctl_count(void);
+/* Wait until a device has @n endpoints; scans where probes are missing. */
+void ctl_wait(const char *dev, unsigned int n, unsigned int *ep);
+void ctl_wait_gone(const char *dev);
+void ctl_wait_state(unsigned int ep, const char *state, const char *reason);
+
+int ctl_ep_read(unsigned int ep, const char *attr, char *buf, size_t size);
+__u64 ctl_ep_num(unsigned int ep, const char *attr);
+int ctl_ep_write(unsigned int ep, const char *attr, const char *text);
+
+/* "BUG", "WARNING" and so on in the kernel log since ctl_log_mark()? */
+void ctl_log_mark(void);
+bool ctl_log_has(const char *text);
+
+#endif

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: GPL-2.0
+/* KTAP output, and the process that runs one test case. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "ktap.h"
+
+#define KTAP_DEFAULT_SECONDS 60
+
+static char skip_file[] = "/tmp/ktap-skip-XXXXXX";
+
+static void emit(const char *prefix, const char *fmt, va_list ap)
+{
+	char line[1024];
+	int n, m;
+
+	n = snprintf(line, sizeof(line), "%s", prefix);
+	m = vsnprintf(line + n, sizeof(line) - n - 1, fmt, ap);
+	n += m;
+	if (n > (int)sizeof(line) - 2)
+		n = sizeof(line) - 2;
+	if (n && line[n - 1] != '\n')
+		line[n++] = '\n';
+	/* One write, so that lines of different processes do not mix. */
+	if (write(STDOUT_FILENO, line, n) < 0)
+		_exit(KTAP_FAIL);
+}
+
+void ktap_msg(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	emit("# ", fmt, ap);
+	va_end(ap);
+}
+
+void ktap_fail(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	emit("# FAILED: ", fmt, ap);
+	va_end(ap);
+	_exit(KTAP_FAIL);
+}
+
+void ktap_skip(const char *fmt, ...)
+{
+	va_list ap;
+	FILE *f = fopen(skip_file, "w");
+
+	va_start(ap, fmt);
+	if (f) {
+		vfprintf(f, fmt, ap);
+		fclose(f);
+	}
+	va_end(ap);
+	_exit(KTAP_SKIP);
+}
+
+bool ktap_quick(void)
+{
+	const char *s = getenv("CROSSTALK_QUICK");
+
+	return s && *s && strcmp(s, "0");
+}
+
+unsigned int ktap_count(const char *env, unsigned int full, unsigned int quick)
+{
+	const char *s = getenv(env);
+
+	if (s && *s)
+		return strtoul(s, NULL, 0);
+	return ktap_quick() ? quick : full;
+}
+
+static void isolate(void)
+{
+	if (unshare(CLONE_NEWNET | CLONE_NEWNS))
+		ktap_fail("unshare: %s (are you root?)", strerror(errno));
+	mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL);
+}
+
+/*
+ * Wait for the case, at most @seconds.  Its process group goes with it, so
+ * peers that it left behind end here.
+ */
+static int wait_case(pid_t pid, unsigned int seconds, bool *timed_out)
+{
+	struct timespec limit = { .tv_sec = seconds };
+	sigset_t set;
+	int status = 0;
+
+	*timed_out = false;
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	for (;;) {
+		pid_t got = waitpid(pid, &status, WNOHANG);
+
+		if (got == pid)
+			break;
+		if (sigtimedwait(&set, NULL, &limit) < 0 && errno == EAGAIN) {
+			*timed_out = true;
+			kill(-pid, SIGKILL);
+			waitpid(pid, &status, 0);
+			break;
+		}
+	}
+	kill(-pid, SIGKILL);
+	/* We are the subreaper of what it left. */
+	while (waitpid(-1, NULL, 0) > 0)
+		;
+	return status;
+}
+
+static enum ktap_rc run_case(const struct ktap_case *c, char *why, size_t size)
+{
+	unsigned int seconds = c->seconds ?: KTAP_DEFAULT_SECONDS;
+	const char *scale = getenv("CROSSTALK_SLOWNESS");
+	bool timed_out;
+	pid_t pid;
+	int status;
+
+	if (scale && atoi(scale) > 0)
+		seconds *= atoi(scale);
+	*why = 0;
+	truncate(skip_file, 0);
+	fflush(stdout);
+	pid = fork();
+	if (pid < 0) {
+		snprintf(why, size, "fork: %s", strerror(errno));
+		return KTAP_FAIL;
+	}
+	if (!pid) {
+		sigset_t none;
+
+		sigemptyset(&none);
+		sigprocmask(SIG_SETMASK, &none, NULL);
+		setpgid(0, 0);
+		isolate();
+		c->run();
+		_exit(KTAP_PASS);
+	}
+	setpgid(pid, pid);
+	status = wait_case(pid, seconds, &timed_out);
+	if (timed_out) {
+		snprintf(why, size, "no end after %u s", seconds);
+		return KTAP_FAIL;
+	}
+	if (WIFSIGNALED(status)) {
+		snprintf(why, size, "killed by signal %d", WTERMSIG(status));
+		return KTAP_FAIL;
+	}
+	if (WEXITSTATUS(status) == KTAP_SKIP) {
+		FILE *f = fopen(skip_file, "r");
+
+		if (f) {
+			if (!fgets(why, size, f))
+				*why = 0;
+			fclose(f);
+		}
+		return KTAP_SKIP;
+	}
+	return WEXITSTATUS(status) ? KTAP_FAIL : KTAP_PASS;
+}
+
+static bool wanted(int argc, char **argv, const char *name)
+{
+	int i;
+
+	if (argc < 2)
+		return true;
+	for (i = 1; i < argc; i++)
+		if (!strcmp(argv[i], name))
+			return true;
+	return false;
+}
+
+int ktap_main(int argc, char **argv, const struct ktap_case *cases,
+	      unsigned int n)
+{
+	unsigned int i, k = 0, total = 0, failed = 0, skipped = 0;
+	sigset_t set;
+	char why[200];
+	int fd;
+
+	if (argc > 1 && (!strcmp(argv[1], "--list") || argv[1][0] == '-')) {
+		for (i = 0; i < n; i++)
+			printf("%s\n", cases[i].name);
+		return strcmp(argv[1], "--list") ? 2 : 0;
+	}
+	if (geteuid()) {
+		printf("TAP version 13\n1..0 # SKIP needs root\n");
+		return KTAP_SKIP;
+	}
+	fd = mkstemp(skip_file);
+	if (fd >= 0)
+		close(fd);
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	for (i = 0; i < n; i++)
+		total += wanted(argc, argv, cases[i].name);
+	printf("TAP version 13\n1..%u\n", total);
+	for (i = 0; i < n; i++) {
+		struct timespec a, b;
+		enum ktap_rc rc;
+
+		if (!wanted(argc, argv, cases[i].name))
+			continue;
+		clock_gettime(CLOCK_MONOTONIC, &a);
+		rc = run_case(&cases[i], why, sizeof(why));
+		clock_gettime(CLOCK_MONOTONIC, &b);
+		if (rc == KTAP_FAIL && *why)
+			printf("# FAILED: %s\n", why);
+		printf("# %s: %.1f s\n", cases[i].name,
+		       (b.tv_sec - a.tv_sec) + (b.tv_nsec - a.tv_nsec) / 1e9);
+		printf("%sok %u %s%s%s\n", rc == KTAP_FAIL ? "not " : "", ++k,
+		       cases[i].name, rc == KTAP_SKIP ? " # SKIP " : "",
+		       rc == KTAP_SKIP ? why : "");
+		fflush(stdout);
+		failed += rc == KTAP_FAIL;
+		skipped += rc == KTAP_SKIP;
+	}
+	printf("# Totals: pass:%u fail:%u xfail:0 xpass:0 skip:%u error:0\n",
+	       total - failed - skipped, failed, skipped);
+	unlink(skip_file);
+	return failed ? KTAP_FAIL : skipped == total ? KTAP_SKIP : KTAP_PASS;
+}

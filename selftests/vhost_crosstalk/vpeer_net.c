@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Taps and bridges, by ioctl, because that needs no tools and no time; what
+ * goes beyond that uses iproute2 through vp_cmd().
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <net/if.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <linux/if_tun.h>
+#include <linux/sockios.h>
+
+#include "ktap.h"
+#include "vpeer.h"
+
+static int net_ioctl(unsigned long req, void *arg)
+{
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = ioctl(fd, req, arg) < 0 ? -errno : 0;
+	close(fd);
+	return ret;
+}
+
+static int link_flags(const char *name, short set, short clear)
+{
+	struct ifreq ifr = {};
+	int ret;
+
+	strncpy(ifr.ifr_name, name, IFNAMSIZ - 1);
+	ret = net_ioctl(SIOCGIFFLAGS, &ifr);
+	if (ret)
+		return ret;
+	ifr.ifr_flags = (ifr.ifr_flags & ~clear) | set;
+	return net_ioctl(SIOCSIFFLAGS, &ifr);
+}
+
+void vp_link_up(const char *name, unsigned int mtu)
+{
+	struct ifreq ifr = {};
+	int ret;
+
+	strncpy(ifr.ifr_name, name, IFNAMSIZ - 1);
+	if (mtu) {
+		ifr.ifr_mtu = mtu;
+		ret = net_ioctl(SIOCSIFMTU, &ifr);
+		if (ret)
+			ktap_fail("%s: mtu %u: %s", name, mtu, strerror(-ret));
+	}
+	ret = link_flags(name, IFF_UP, 0);
+	if (ret)
+		ktap_fail("%s: up: %s", name, strerror(-ret));
+}
+
+void vp_link_down(const char *name)
+{
+	link_flags(name, 0, IFF_UP);
+}
+
+bool vp_link_exists(const char *name)
+{
+	return if_nametoindex(name) != 0;
+}
+
+void vp_link_mac(const char *name, u8 *mac)
+{
+	struct ifreq ifr = {};
+
+	strncpy(ifr.ifr_name, name, IFNAMSIZ - 1);
+	net_ioctl(SIOCGIFHWADDR, &ifr);
+	memcpy(mac, ifr.ifr_hwaddr.sa_data, 6);
+}
+
+void vp_bridge_add(const char *name, unsigned int mtu)
+{
+	char arg[IFNAMSIZ] = {};
+	int ret;
+
+	/* Only our own frames: no neighbour or multicast chatter. */
+	vp_write_file("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
+	vp_write_file("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1");
+	strncpy(arg, name, IFNAMSIZ - 1);
+	ret = net_ioctl(SIOCBRADDBR, arg);
+	if (ret)
+		ktap_fail("bridge %s: %s", name, strerror(-ret));
+	vp_link_up(name, 0);
+	if (mtu) {
+		struct ifreq ifr = { .ifr_mtu = mtu };
+
+		strncpy(ifr.ifr_name, name, IFNAMSIZ - 1);
+		net_ioctl(SIOCSIFMTU, &ifr);
+	}
+}
+
+void vp_bridge_port(const char *bridge, const char *port)
+{
+	struct ifreq ifr = { .ifr_ifindex = if_nametoindex(port) };
+	int ret;
+
+	strncpy(ifr.ifr_name, bridge, IFNAMSIZ - 1);
+	ret = net_ioctl(SIOCBRADDIF, &ifr);
+	if (ret)
+		ktap_fail("bridge %s, port %s: %s", bridge, port,
+			  strerror(-ret));
+}
+
+int vp_tap_open(const char *name, const struct vp_tap_cfg *cfg)
+{
+	struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI };
+	int sndbuf = cfg->sndbuf ?: INT_MAX, hdr = cfg->hdr_size, fd, err;
+
+	fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return -errno;
+	strncpy(ifr.ifr_name, name, IFNAMSIZ - 1);
+	if (cfg->vnet_hdr)
+		ifr.ifr_flags |= IFF_VNET_HDR;
+	if (cfg->multi_queue)
+		ifr.ifr_flags |= IFF_MULTI_QUEUE;
+	if (ioctl(fd, TUNSETIFF, &ifr) ||
+	    (cfg->vnet_hdr && ioctl(fd, TUNSETVNETHDRSZ, &hdr)) ||
+	    (cfg->vnet_hdr && ioctl(fd, TUNSETOFFLOAD, cfg->offload)) ||
+	    ioctl(fd, TUNSETSNDBUF, &sndbuf)) {
+		err = errno;
+		close(fd);
+		return -err;
+	}
+	return fd;
+}
+
+/* Dropped frames of both directions, as "ip -s link" shows them. */
+u64 vp_link_dropped(const char *name)
+{
+	size_t len = strlen(name);
+	u64 rx = 0, tx = 0;
+	char line[512];
+	FILE *f = fopen("/proc/thread-self/net/dev", "r");
+
+	if (!f)
+		return 0;
+	while (fgets(line, sizeof(line), f)) {
+		char *s = line + strspn(line, " ");
+
+		if (strncmp(s, name, len) || s[len] != ':')
+			continue;
+		/* bytes packets errs drop fifo frame compressed multicast */
+		sscanf(s + len + 1,
+		       "%*u %*u %*u %llu %*u %*u %*u %*u %*u %*u %*u %llu",
+		       &rx, &tx);
+		break;
+	}
+	fclose(f);
+	return rx + tx;
+}
+
+int vp_cmd(const char *fmt, ...)
+{
+	char cmd[1024];
+	va_list ap;
+	int ret;
+
+	va_start(ap, fmt);
+	vsnprintf(cmd, sizeof(cmd), fmt, ap);
+	va_end(ap);
+	ret = system(cmd);
+	return ret < 0 ? -errno : WIFEXITED(ret) ? WEXITSTATUS(ret) : 128;
+}
+
+int vp_write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	n = write(fd, text, strlen(text));
+	if (n < 0)
+		n = -errno;
+	close(fd);
+	return n < 0 ? n : 0;
+}
+
+/* The file's text without the final newline; its length or -errno. */
+int vp_read_file(const char *path, char *buf, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	n = read(fd, buf, size - 1);
+	if (n < 0)
+		n = -errno;
+	close(fd);
+	if (n < 0)
+		return n;
+	while (n && buf[n - 1] == '\n')
+		n--;
+	buf[n] = 0;
+	return n;
+}

@@ -1,0 +1,766 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Peers as processes with flow-controlled traffic.
+ *
+ * A sender has at most a window of frames of a flow under way, which its
+ * receiver acknowledges in shared memory: no queue on the way can overflow,
+ * so every lost frame is somebody's fault.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "ktap.h"
+#include "vpeer.h"
+
+#define SLEEP_MS	200	/* looks for lost calls that often */
+#define CALL_GRACE_MS	2000
+#define STALL_MS	5000
+#define FORGIVE_MS	50	/* lossy flows: then the window is open again */
+#define RX_BUDGET	64
+
+struct runner {
+	struct vp_world *w;
+	struct vp_peer p;
+	unsigned int self, dumped, next_kind;
+	u64 base[VP_MAX_PEERS][VP_MAX_QP];	/* forgiven up to here */
+	u64 seen[VP_MAX_PEERS][VP_MAX_QP];
+	u64 seen_ms[VP_MAX_PEERS][VP_MAX_QP];
+	u64 event_ms, events;
+	unsigned int complaints;
+};
+
+static u64 now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000000ULL + ts.tv_nsec;
+}
+
+u64 vp_now_ns(void)
+{
+	return now_ns();
+}
+
+u64 vp_now_ms(void)
+{
+	return now_ns() / 1000000;
+}
+
+void vp_sleep_ms(unsigned int ms)
+{
+	struct timespec ts = { ms / 1000, ms % 1000 * 1000000L };
+
+	nanosleep(&ts, NULL);
+}
+
+/* Slow machines (emulation, debug kernels) multiply all time limits. */
+unsigned int vp_slowness(void)
+{
+	const char *s = getenv("CROSSTALK_SLOWNESS");
+	int n = s ? atoi(s) : 0;
+
+	return n > 0 ? n : 1;
+}
+
+void vp_rand_init(struct vp_rand *r, u64 salt)
+{
+	const char *s = getenv("CROSSTALK_SEED");
+
+	r->s = ((s ? strtoull(s, NULL, 0) : 1) + 1) * 0x9e3779b97f4a7c15ULL ^
+	       (salt + 1) * 0xff51afd7ed558ccdULL;
+	vp_rand(r);
+}
+
+static void wake(struct vp_world *w, unsigned int i)
+{
+	u64 one = 1;
+
+	if (write(w->wake[i], &one, sizeof(one)) < 0 && errno != EAGAIN)
+		ktap_msg("wake: %s", strerror(errno));
+}
+
+/* ---- receiving ---- */
+
+static void complain(struct runner *r, const char *what)
+{
+	if (r->complaints++ < 5)
+		ktap_msg("%s: %s", r->p.tap, what);
+}
+
+static void flow_advance(struct vp_flow *f, u64 seq)
+{
+	u64 k;
+
+	for (k = f->next; k < seq; k++)
+		f->seen[k % VP_SEEN / 64] &= ~VP_BIT(k % 64);
+	f->seen[seq % VP_SEEN / 64] |= VP_BIT(seq % 64);
+	f->next = seq + 1;
+}
+
+/* Account for a whole frame. */
+static void flow_accept(struct vp_flow *f, u64 seq)
+{
+	u64 *word = &f->seen[seq % VP_SEEN / 64];
+
+	f->part = 0;
+	if (seq >= f->next) {
+		f->lost += seq - f->next;
+		f->rcvd++;
+		flow_advance(f, seq);
+	} else if (*word & VP_BIT(seq % 64)) {
+		f->dup++;
+	} else {
+		*word |= VP_BIT(seq % 64);
+		f->reordered++;
+		f->lost--;
+		f->rcvd++;
+	}
+}
+
+static void on_frame(struct vp_peer *p, unsigned int q, const u8 *frame,
+		     u32 len, const struct virtio_net_hdr_v1 *h, void *arg)
+{
+	struct runner *r = arg;
+	struct vp_world *w = r->w;
+	struct vp_peer_shm *shm = &w->peer[r->self];
+	struct vp_frame fr;
+	struct vp_flow *f;
+	char why[160];
+	u64 seq;
+
+	(void)q;
+	switch (vp_frame_check(frame, len, h,
+			       !(p->cfg.features & VP_F_VHOST_HDR), r->self,
+			       &fr, why, sizeof(why))) {
+	case VP_FRAME_FOREIGN:
+		shm->foreign++;
+		return;
+	case VP_FRAME_CORRUPT:
+		shm->corrupt++;
+		complain(r, why);
+		return;
+	default:
+		break;
+	}
+	if (fr.id.src >= w->n || fr.id.queue >= VP_MAX_QP) {
+		shm->corrupt++;
+		return;
+	}
+	shm->rx_frames++;
+	shm->rx_bytes += len;
+	f = &w->flow[fr.id.src][r->self][fr.id.queue];
+	f->bytes += len;
+	seq = fr.seq;
+	if (fr.kind >= VP_TCP4) {
+		seq |= f->next & ~0xffffffffULL;
+		if (fr.len < fr.total && seq >= f->next) {
+			if (fr.off != f->part && fr.off) {
+				shm->corrupt++;
+				complain(r, "segment of a frame is missing");
+				return;
+			}
+			f->part = fr.off + fr.len;
+			if (f->part < fr.total)
+				return;
+		}
+	}
+	flow_accept(f, seq);
+	__atomic_store_n(&f->acked, f->next, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&w->peer[fr.id.src].waiting, __ATOMIC_SEQ_CST) &&
+	    READ_ONCE(f->sent) - f->next <= w->traffic.window / 2) {
+		WRITE_ONCE(w->peer[fr.id.src].waiting, false);
+		wake(w, fr.id.src);
+	}
+}
+
+/* ---- sending ---- */
+
+static u32 credit(struct runner *r, unsigned int dst, unsigned int q)
+{
+	struct vp_world *w = r->w;
+	struct vp_flow *f = &w->flow[r->self][dst][q];
+	u64 acked = __atomic_load_n(&f->acked, __ATOMIC_ACQUIRE);
+	u64 from = vp_max(acked, r->base[dst][q]);
+	u32 window = w->traffic.window;
+
+	/*
+	 * A multi-queue tap learns a flow's queue from the other direction:
+	 * wait for that, because the move to that queue may reorder frames.
+	 */
+	if (r->p.cfg.queues > 1 && w->send[dst][r->self] &&
+	    (!acked || !READ_ONCE(w->flow[dst][r->self][q].next)))
+		window = 1;
+	if (f->sent - from >= window)
+		return 0;
+	return window - (f->sent - from);
+}
+
+static enum vp_kind next_kind(struct runner *r)
+{
+	u32 kinds = r->w->traffic.kinds ?: VP_BIT(VP_RAW);
+
+	do {
+		r->next_kind = (r->next_kind + 1) % VP_KINDS;
+	} while (!(kinds & VP_BIT(r->next_kind)));
+	return r->next_kind;
+}
+
+static unsigned int send_flow(struct runner *r, unsigned int dst,
+			      unsigned int q)
+{
+	struct vp_world *w = r->w;
+	struct vp_flow *f = &w->flow[r->self][dst][q];
+	struct vp_peer_shm *shm = &w->peer[r->self];
+	struct vp_flow_id id = { r->self, dst, q, 0 };
+	unsigned int n = 0;
+	u32 can = vp_min(credit(r, dst, q), 64U);
+
+	while (n < can && r->p.qp[q].tx.nfree) {
+		u32 len = vp_rand_in(&r->p.rnd, w->traffic.min,
+				     w->traffic.max);
+		u64 seq = f->sent;
+		int ret;
+
+		/* First, so that a SIGKILL in between loses a number. */
+		WRITE_ONCE(f->sent, seq + 1);
+		ret = vp_tx(&r->p, q, next_kind(r), id, seq, len,
+			    w->traffic.vlan);
+		shm->tx_frames++;
+		shm->tx_bytes += ret;
+		n++;
+	}
+	return n;
+}
+
+static bool can_send(struct runner *r)
+{
+	unsigned int q, dst;
+
+	if (READ_ONCE(r->w->quiet))
+		return false;
+	for (q = 0; q < r->p.cfg.queues; q++) {
+		if (!r->p.qp[q].tx.nfree)
+			continue;
+		for (dst = 0; dst < r->w->n; dst++)
+			if (r->w->send[r->self][dst] && credit(r, dst, q))
+				return true;
+	}
+	return false;
+}
+
+static unsigned int send_all(struct runner *r)
+{
+	unsigned int q, dst, n = 0;
+
+	for (q = 0; q < r->p.cfg.queues; q++) {
+		struct vp_ring *tx = &r->p.qp[q].tx;
+
+		if (tx->nfree <= tx->nslots / 2)
+			vp_tx_reclaim(&r->p, q);
+		if (READ_ONCE(r->w->quiet))
+			continue;
+		for (dst = 0; dst < r->w->n; dst++)
+			if (r->w->send[r->self][dst])
+				n += send_flow(r, dst, q);
+	}
+	for (q = 0; r->p.running && q < r->p.cfg.queues; q++)
+		vp_ring_kick(&r->p.qp[q].tx);
+	return n;
+}
+
+/* ---- watching for what got lost ---- */
+
+static void dump(struct runner *r, const char *why)
+{
+	__atomic_add_fetch(&r->w->dump, 1, __ATOMIC_RELAXED);
+	r->dumped = READ_ONCE(r->w->dump);
+	vp_dump(&r->p, why);
+}
+
+/* Flows that make no progress: forgiven when lossy, else a stall. */
+static void watch_flows(struct runner *r)
+{
+	struct vp_world *w = r->w;
+	u64 now = vp_now_ms();
+	unsigned int dst, q;
+
+	if (READ_ONCE(w->dump) != r->dumped) {
+		r->dumped = READ_ONCE(w->dump);
+		vp_dump(&r->p, "another peer has stalled");
+	}
+	for (dst = 0; dst < w->n; dst++) {
+		for (q = 0; w->send[r->self][dst] && q < r->p.cfg.queues; q++) {
+			struct vp_flow *f = &w->flow[r->self][dst][q];
+			u64 acked = READ_ONCE(f->acked);
+			bool lossy = w->lossy[r->self] || w->lossy[dst];
+
+			if (acked != r->seen[dst][q] || f->sent == acked ||
+			    !r->seen_ms[dst][q]) {
+				r->seen[dst][q] = acked;
+				r->seen_ms[dst][q] = now;
+				continue;
+			}
+			if (lossy && now - r->seen_ms[dst][q] >= FORGIVE_MS) {
+				r->base[dst][q] = f->sent;
+				r->seen_ms[dst][q] = now;
+			} else if (now - r->seen_ms[dst][q] >=
+				   STALL_MS * vp_slowness()) {
+				w->peer[r->self].stalls++;
+				ktap_msg("stall: flow %u->%u.%u sent %llu, arrived %llu, window %u",
+					 r->self, dst, q, f->sent, acked,
+					 w->traffic.window);
+				dump(r, "stall");
+				r->seen_ms[dst][q] = now;
+			}
+		}
+	}
+}
+
+/* After a time-out: is there something that we should have been told? */
+static void watch_call(struct runner *r, struct vp_ring *ring, u16 ahead)
+{
+	struct pollfd pfd = { .fd = ring->call, .events = POLLIN };
+
+	if (!ring->cb_on || !r->p.running ||
+	    (u16)(READ_ONCE(ring->used->idx) - ring->used_idx) <= ahead)
+		return;
+	if (poll(&pfd, 1, CALL_GRACE_MS * vp_slowness()) > 0)
+		return;
+	r->w->peer[r->self].missed_calls++;
+	dump(r, ring->is_rx ? "RX call was lost" : "TX call was lost");
+}
+
+static void nap(struct runner *r)
+{
+	struct vp_peer_shm *shm = &r->w->peer[r->self];
+	struct vp_peer *p = &r->p;
+	struct pollfd pfd[2 * VP_MAX_QP + 1];
+	u16 ahead[VP_MAX_QP] = {};
+	bool pending = false, quiet = READ_ONCE(r->w->quiet), empty = true;
+	unsigned int q, n = 0;
+	int timeout = SLEEP_MS, ret;
+	u64 v;
+
+	for (q = 0; q < p->cfg.queues; q++) {
+		struct vp_ring *tx = &p->qp[q].tx;
+
+		vp_tx_reclaim(p, q);
+		if (vp_ring_inflight(tx) && (quiet || !tx->nfree)) {
+			ahead[q] = quiet ? vp_ring_inflight(tx) - 1 :
+					   vp_ring_inflight(tx) * 3 / 4;
+			pending |= vp_ring_cb_enable(tx, ahead[q]);
+		}
+		empty &= !vp_ring_inflight(tx);
+		pending |= vp_ring_cb_enable(&p->qp[q].rx, 0);
+		pfd[n++] = (struct pollfd) { p->qp[q].rx.call, POLLIN, 0 };
+		pfd[n++] = (struct pollfd) { tx->call, POLLIN, 0 };
+	}
+	pfd[n++] = (struct pollfd) { r->w->wake[r->self], POLLIN, 0 };
+	WRITE_ONCE(shm->quieted, quiet && empty);
+	__atomic_store_n(&shm->waiting, true, __ATOMIC_SEQ_CST);
+	if (r->w->event && r->w->event_ms)
+		timeout = vp_min(timeout, (int)r->w->event_ms);
+	for (q = 0; q < r->w->n; q++)
+		if (r->w->lossy[q])
+			timeout = vp_min(timeout, FORGIVE_MS);
+	if (!pending && !can_send(r) && quiet == READ_ONCE(r->w->quiet)) {
+		ret = poll(pfd, n, timeout);
+		if (!ret) {
+			for (q = 0; q < p->cfg.queues; q++) {
+				watch_call(r, &p->qp[q].rx, 0);
+				watch_call(r, &p->qp[q].tx, ahead[q]);
+			}
+		}
+	}
+	WRITE_ONCE(shm->waiting, false);
+	if (read(r->w->wake[r->self], &v, sizeof(v)) < 0 && errno != EAGAIN)
+		ktap_fail("wake: %s", strerror(errno));
+	for (q = 0; q < p->cfg.queues; q++) {
+		vp_ring_call_clear(&p->qp[q].rx);
+		vp_ring_call_clear(&p->qp[q].tx);
+		vp_ring_cb_disable(&p->qp[q].rx);
+		vp_ring_cb_disable(&p->qp[q].tx);
+	}
+}
+
+static void run_event(struct runner *r)
+{
+	struct vp_world *w = r->w;
+	u64 now;
+
+	if (!w->event || !(w->event_peers & VP_BIT(r->self)) ||
+	    READ_ONCE(w->quiet))
+		return;
+	now = vp_now_ms();
+	if (r->event_ms && now - r->event_ms < w->event_ms)
+		return;
+	w->event(&r->p, r->events++);
+	w->peer[r->self].events = r->events;
+	r->event_ms = vp_now_ms();
+}
+
+static struct runner run;
+
+void vp_drain(struct vp_peer *p)
+{
+	unsigned int q;
+
+	for (q = 0; q < p->cfg.queues; q++) {
+		while (vp_rx(p, q, RX_BUDGET, on_frame, &run))
+			;
+		vp_tx_reclaim(p, q);
+	}
+}
+
+void vp_run_peer(struct vp_world *w, unsigned int i, const struct vp_cfg *cfg)
+{
+	struct vp_peer_shm *shm = &w->peer[i];
+	struct runner *r = &run;
+	unsigned int q, n, loops = 0;
+	int ret;
+
+	memset(r, 0, sizeof(*r));
+	r->w = w;
+	r->self = i;
+	ret = vp_open(&r->p, cfg, i);
+	if (ret == -EOPNOTSUPP)
+		_exit(KTAP_SKIP);
+	ret = ret ?: vp_start(&r->p);
+	if (ret)
+		ktap_fail("peer %u does not start: %s", i, strerror(-ret));
+	vp_rand_init(&r->p.rnd, i + 100 * w->peer[i].tx_frames);
+	for (n = 0; n < w->n; n++)
+		for (q = 0; q < VP_MAX_QP; q++)
+			if (w->lossy[i] || w->lossy[n])
+				r->base[n][q] = w->flow[i][n][q].sent;
+	strcpy(shm->tap, r->p.tap);
+	WRITE_ONCE(shm->state, VP_S_READY);
+	while (!READ_ONCE(w->stop)) {
+		n = 0;
+		for (q = 0; q < cfg->queues; q++) {
+			n += vp_rx(&r->p, q, RX_BUDGET, on_frame, r);
+			if (r->p.running)
+				vp_ring_kick(&r->p.qp[q].rx);
+		}
+		n += send_all(r);
+		if (!n || !(++loops % 32))
+			run_event(r);
+		if (!n) {
+			watch_flows(r);
+			if (r->p.cfg.spin && !READ_ONCE(w->quiet))
+				sched_yield();
+			else
+				nap(r);
+		}
+	}
+	shm->bad_used += vp_bad_used(&r->p);
+	shm->errors += vp_ring_errors(&r->p);
+	WRITE_ONCE(shm->state, VP_S_ENDED);
+	vp_close(&r->p);
+	_exit(0);
+}
+
+/* ---- the parent ---- */
+
+struct vp_world *vp_world_new(unsigned int n, const char *bridge,
+			      unsigned int mtu)
+{
+	struct vp_world *w;
+	unsigned int i;
+
+	w = mmap(NULL, sizeof(*w), PROT_READ | PROT_WRITE,
+		 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (w == MAP_FAILED)
+		ktap_fail("mmap: %s", strerror(errno));
+	w->n = n;
+	w->quiet = true;
+	w->traffic = (struct vp_traffic) {
+		.min = VP_FRAME_MIN, .max = 1514, .window = 64,
+	};
+	for (i = 0; i < n; i++)
+		w->wake[i] = eventfd(0, EFD_NONBLOCK);
+	if (bridge)
+		vp_bridge_add(bridge, mtu);
+	return w;
+}
+
+void vp_world_mesh(struct vp_world *w)
+{
+	unsigned int i, j;
+
+	for (i = 0; i < w->n; i++)
+		for (j = 0; j < w->n; j++)
+			w->send[i][j] = i != j;
+}
+
+void vp_spawn(struct vp_world *w, unsigned int i, const struct vp_cfg *cfg)
+{
+	struct vp_peer_shm *shm = &w->peer[i];
+	pid_t pid;
+
+	shm->state = VP_S_STARTING;
+	shm->waiting = false;
+	shm->quieted = false;
+	pid = fork();
+	if (pid < 0)
+		ktap_fail("fork: %s", strerror(errno));
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		vp_run_peer(w, i, cfg);
+	}
+	shm->pid = pid;
+}
+
+static void check_alive(struct vp_world *w)
+{
+	unsigned int i;
+	int status;
+
+	for (i = 0; i < w->n; i++) {
+		pid_t pid = w->peer[i].pid;
+
+		if (!pid || waitpid(pid, &status, WNOHANG) != pid)
+			continue;
+		w->peer[i].pid = 0;
+		if (WIFEXITED(status) && WEXITSTATUS(status) == KTAP_SKIP)
+			ktap_skip("the machine has no such memory");
+		if (WIFSIGNALED(status))
+			ktap_fail("peer %u was killed by signal %d", i,
+				  WTERMSIG(status));
+		ktap_fail("peer %u ended (%d)", i, WEXITSTATUS(status));
+	}
+}
+
+static void wake_all(struct vp_world *w)
+{
+	unsigned int i;
+
+	for (i = 0; i < w->n; i++)
+		if (w->peer[i].pid)
+			wake(w, i);
+}
+
+void vp_wait_ready(struct vp_world *w)
+{
+	u64 end = vp_now_ms() + 20000 * vp_slowness();
+	unsigned int i;
+
+	for (i = 0; i < w->n; i++) {
+		while (w->peer[i].pid &&
+		       READ_ONCE(w->peer[i].state) != VP_S_READY) {
+			check_alive(w);
+			if (vp_now_ms() > end)
+				ktap_fail("peer %u does not get ready", i);
+			vp_sleep_ms(1);
+		}
+	}
+}
+
+void vp_go(struct vp_world *w)
+{
+	unsigned int i;
+
+	for (i = 0; i < w->n; i++)
+		w->peer[i].quieted = false;
+	WRITE_ONCE(w->quiet, false);
+	wake_all(w);
+}
+
+void vp_resume(struct vp_world *w)
+{
+	vp_go(w);
+}
+
+u64 vp_total(struct vp_world *w)
+{
+	unsigned int i;
+	u64 n = 0;
+
+	for (i = 0; i < w->n; i++)
+		n += READ_ONCE(w->peer[i].rx_frames);
+	return n;
+}
+
+static bool strict(struct vp_world *w, unsigned int i, unsigned int j)
+{
+	return w->send[i][j] && !w->lossy[i] && !w->lossy[j];
+}
+
+static u64 flow_total(struct vp_world *w, unsigned int i, unsigned int j)
+{
+	unsigned int q;
+	u64 n = 0;
+
+	for (q = 0; q < VP_MAX_QP; q++)
+		n += READ_ONCE(w->flow[i][j][q].acked);
+	return n;
+}
+
+/* Give the peers the time to say what they see, then fail. */
+static void stuck(struct vp_world *w, const char *what, unsigned int i,
+		  unsigned int j, u64 is)
+{
+	__atomic_add_fetch(&w->dump, 1, __ATOMIC_RELAXED);
+	wake_all(w);
+	vp_sleep_ms(500);
+	ktap_fail("%s: flow %u->%u stands at %llu (taps dropped %llu and %llu)",
+		  what, i, j, is, vp_link_dropped(w->peer[i].tap),
+		  vp_link_dropped(w->peer[j].tap));
+}
+
+void vp_wait_frames(struct vp_world *w, u64 frames)
+{
+	static u64 start[VP_MAX_PEERS][VP_MAX_PEERS];
+	u64 limit = 2 * STALL_MS * vp_slowness();
+	unsigned int i, j;
+
+	for (i = 0; i < w->n; i++)
+		for (j = 0; j < w->n; j++)
+			start[i][j] = flow_total(w, i, j);
+	for (i = 0; i < w->n; i++) {
+		for (j = 0; j < w->n; j++) {
+			u64 end = vp_now_ms() + limit, last = 0, is;
+
+			while (strict(w, i, j)) {
+				is = flow_total(w, i, j);
+				if (is - start[i][j] >= frames)
+					break;
+				if (is != last)
+					end = vp_now_ms() + limit;
+				last = is;
+				if (vp_now_ms() > end)
+					stuck(w, "no progress", i, j, is);
+				check_alive(w);
+				vp_sleep_ms(2);
+			}
+		}
+	}
+}
+
+void vp_wait_events(struct vp_world *w, u64 events)
+{
+	u64 end = vp_now_ms() + 60000 * vp_slowness(), from[VP_MAX_PEERS];
+	unsigned int i;
+
+	for (i = 0; i < w->n; i++)
+		from[i] = READ_ONCE(w->peer[i].events);
+	for (i = 0; i < w->n; i++) {
+		while (w->event_peers & VP_BIT(i) &&
+		       READ_ONCE(w->peer[i].events) - from[i] < events) {
+			check_alive(w);
+			if (vp_now_ms() > end)
+				ktap_fail("peer %u: only %llu of %llu events",
+					  i, w->peer[i].events - from[i],
+					  events);
+			vp_sleep_ms(2);
+		}
+	}
+}
+
+void vp_quiesce(struct vp_world *w)
+{
+	u64 end = vp_now_ms() + 2 * STALL_MS * vp_slowness();
+	unsigned int i, j, q;
+
+	WRITE_ONCE(w->quiet, true);
+	wake_all(w);
+	for (i = 0; i < w->n; i++) {
+		while (w->peer[i].pid && !READ_ONCE(w->peer[i].quieted)) {
+			check_alive(w);
+			if (vp_now_ms() > end)
+				stuck(w, "frames sent are never completed", i,
+				      i, 0);
+			vp_sleep_ms(1);
+		}
+	}
+	for (i = 0; i < w->n; i++) {
+		for (j = 0; j < w->n; j++) {
+			for (q = 0; strict(w, i, j) && q < VP_MAX_QP; q++) {
+				struct vp_flow *f = &w->flow[i][j][q];
+
+				while (READ_ONCE(f->acked) != f->sent) {
+					check_alive(w);
+					if (vp_now_ms() > end)
+						stuck(w, "lost at the end", i,
+						      j, f->acked);
+					vp_sleep_ms(1);
+				}
+			}
+		}
+	}
+}
+
+void vp_check(struct vp_world *w)
+{
+	unsigned int i, j, q, bad = 0;
+
+	for (i = 0; i < w->n; i++) {
+		struct vp_peer_shm *s = &w->peer[i];
+
+		if (s->corrupt || s->missed_calls || s->stalls || s->bad_used ||
+		    s->errors) {
+			bad++;
+			ktap_msg("peer %u: corrupt %llu, lost calls %llu, stalls %llu, bad used elements %llu, device errors %llu",
+				 i, s->corrupt, s->missed_calls, s->stalls,
+				 s->bad_used, s->errors);
+		}
+		for (j = 0; j < w->n; j++) {
+			for (q = 0; q < VP_MAX_QP; q++) {
+				struct vp_flow *f = &w->flow[i][j][q];
+				bool s = strict(w, i, j);
+
+				if (!(f->dup || f->reordered || (s && f->lost)))
+					continue;
+				bad++;
+				ktap_msg("flow %u->%u.%u: sent %llu, received %llu, lost %llu, twice %llu, out of order %llu",
+					 i, j, q, f->sent, f->rcvd, f->lost,
+					 f->dup, f->reordered);
+			}
+		}
+	}
+	if (bad)
+		ktap_fail("frames or notifications are wrong");
+}
+
+void vp_finish(struct vp_world *w)
+{
+	unsigned int i;
+	int status;
+
+	vp_quiesce(w);
+	WRITE_ONCE(w->stop, true);
+	wake_all(w);
+	for (i = 0; i < w->n; i++) {
+		if (!w->peer[i].pid)
+			continue;
+		if (waitpid(w->peer[i].pid, &status, 0) < 0 || status)
+			ktap_fail("peer %u ended with status %x", i, status);
+		w->peer[i].pid = 0;
+	}
+	vp_check(w);
+}
+
+void vp_kill(struct vp_world *w, unsigned int i)
+{
+	int status;
+
+	kill(w->peer[i].pid, SIGKILL);
+	waitpid(w->peer[i].pid, &status, 0);
+	w->peer[i].pid = 0;
+	w->peer[i].state = VP_S_NONE;
+	if (!WIFSIGNALED(status))
+		ktap_fail("peer %u had ended before (%d)", i,
+			  WEXITSTATUS(status));
+}

@@ -230,6 +230,7 @@ static bool unhook(struct crosstalk_endpoint *ep)
 	if (ep->hooked) {
 		done = true;
 		ep->hooked = false;
+		/* Pairs with file_endpoint()'s acquire. */
 		smp_store_release(&ep->file->f_op, ep->orig_fops);
 		set_work(ep->net, VHOST_NET_VQ_RX,
 			 original.kick[VHOST_NET_VQ_RX],
@@ -251,9 +252,11 @@ static bool unhook(struct crosstalk_endpoint *ep)
 }
 
 /* The endpoint of an open file, or NULL if the file is not hooked (any more). */
-static struct crosstalk_endpoint *
-file_endpoint(const struct file_operations *fops)
+static struct crosstalk_endpoint *file_endpoint(struct file *file)
 {
+	/* Pairs with the releases in hook() and unhook(). */
+	const struct file_operations *fops = smp_load_acquire(&file->f_op);
+
 	if (fops->release != crosstalk_release)
 		return NULL;
 
@@ -264,7 +267,7 @@ static int crosstalk_release(struct inode *inode, struct file *file)
 {
 	int idx = srcu_read_lock(&text_srcu);
 	/* Module exit may have restored the file's own by now. */
-	struct crosstalk_endpoint *ep = file_endpoint(smp_load_acquire(&file->f_op));
+	struct crosstalk_endpoint *ep = file_endpoint(file);
 	int ret;
 
 	if (ep && unhook(ep))
@@ -299,7 +302,7 @@ static long crosstalk_ioctl(struct file *file, unsigned int cmd,
 			    unsigned long arg)
 {
 	int idx = srcu_read_lock(&text_srcu);
-	struct crosstalk_endpoint *ep = file_endpoint(smp_load_acquire(&file->f_op));
+	struct crosstalk_endpoint *ep = file_endpoint(file);
 	long ret;
 
 	ret = original.fops->unlocked_ioctl(file, cmd, arg);
@@ -339,7 +342,7 @@ void crosstalk_attach_file(struct file *file, pid_t pid)
 	struct crosstalk_endpoint *ep;
 
 	mutex_lock(&attach_mutex);
-	ep = file_endpoint(file->f_op);
+	ep = file_endpoint(file);
 	if (ep) {
 		if (pid)
 			WRITE_ONCE(ep->pid, pid);

@@ -146,7 +146,7 @@ int crosstalk_copy_from_segments(void *to, const struct iovec *iov,
 	}
 	return len ? -EFAULT : 0;
 }
-CROSSTALK_EXPORT_FOR_TEST(crosstalk_copy_from_segments);
+EXPORT_SYMBOL_FOR_CROSSTALK_TEST(crosstalk_copy_from_segments);
 
 /*
  * Some guests leave hdr_len too small for the checksum that they ask for; the

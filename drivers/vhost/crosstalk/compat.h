@@ -43,10 +43,10 @@ static inline void crosstalk_page_frag_drain(struct page_frag_cache *nc)
 
 /* Inner functions that the KUnit module calls. */
 #if IS_ENABLED(CONFIG_KUNIT)
-#define CROSSTALK_EXPORT_FOR_TEST(sym) \
+#define EXPORT_SYMBOL_FOR_CROSSTALK_TEST(sym) \
 	EXPORT_SYMBOL_NS_GPL(sym, VHOST_CROSSTALK_TEST)
 #else
-#define CROSSTALK_EXPORT_FOR_TEST(sym)
+#define EXPORT_SYMBOL_FOR_CROSSTALK_TEST(sym) static_assert(sizeof(&(sym)))
 #endif
 
 #endif /* _CROSSTALK_COMPAT_H */

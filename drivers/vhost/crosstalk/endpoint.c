@@ -258,4 +258,4 @@ void __crosstalk_endpoint_saw(struct crosstalk_endpoint *ep, const u8 *mac)
 	ep->nr_macs++;
 	spin_unlock(&ep->macs_lock);
 }
-CROSSTALK_EXPORT_FOR_TEST(__crosstalk_endpoint_saw);
+EXPORT_SYMBOL_FOR_CROSSTALK_TEST(__crosstalk_endpoint_saw);

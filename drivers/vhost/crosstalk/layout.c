@@ -140,7 +140,7 @@ int crosstalk_btf_open(struct crosstalk_btf *btf, const void *data, size_t size,
 		return -EINVAL;
 	return 0;
 }
-CROSSTALK_EXPORT_FOR_TEST(crosstalk_btf_open);
+EXPORT_SYMBOL_FOR_CROSSTALK_TEST(crosstalk_btf_open);
 
 /* A module's string offsets go on where vmlinux's end. */
 static const char *btf_str(const struct crosstalk_btf *btf, u32 off)
@@ -286,7 +286,7 @@ int crosstalk_btf_check(const struct crosstalk_btf *btf,
 	}
 	return 0;
 }
-CROSSTALK_EXPORT_FOR_TEST(crosstalk_btf_check);
+EXPORT_SYMBOL_FOR_CROSSTALK_TEST(crosstalk_btf_check);
 
 static int read_btf(const char *path, struct crosstalk_btf *btf, void **data,
 		    const struct crosstalk_btf *base)
@@ -338,8 +338,8 @@ int crosstalk_layout_check(void)
 
 	ret = read_btf(BTF_DIR "vmlinux", &vmlinux, &data, NULL);
 	if (ret) {
-		pr_err("cannot read " BTF_DIR "vmlinux (%d): this module needs a kernel with CONFIG_DEBUG_INFO_BTF=y and sysfs mounted on /sys\n",
-		       ret);
+		pr_err("cannot read " BTF_DIR "vmlinux (%d)\n", ret);
+		pr_err("this needs CONFIG_DEBUG_INFO_BTF=y and sysfs on /sys\n");
 		goto out;
 	}
 

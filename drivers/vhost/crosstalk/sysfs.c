@@ -18,23 +18,43 @@ static struct kset *endpoints_kset;
 
 struct ep_attribute {
 	struct attribute attr;
-	ssize_t (*show)(struct crosstalk_endpoint *ep, char *buf);
-	ssize_t (*store)(struct crosstalk_endpoint *ep, const char *buf,
+	ssize_t (*show)(struct crosstalk_endpoint *ep,
+			const struct ep_attribute *attr, char *buf);
+	ssize_t (*store)(struct crosstalk_endpoint *ep,
+			 const struct ep_attribute *attr, const char *buf,
 			 size_t count);
 };
 
-#define EP_RO(_name) \
-	static struct ep_attribute ep_attr_##_name = __ATTR_RO(_name)
-#define EP_RW(_name) \
-	static struct ep_attribute ep_attr_##_name = __ATTR_RW(_name)
+#define EP_ATTR_RO(name) \
+	static struct ep_attribute ep_attr_##name = __ATTR_RO(name)
+#define EP_ATTR_RW(name) \
+	static struct ep_attribute ep_attr_##name = __ATTR_RW(name)
 
-/* Counters are single words that one writer changes. */
-#define EP_COUNTER(_name)						\
-static ssize_t _name##_show(struct crosstalk_endpoint *ep, char *buf)	\
-{									\
-	return sysfs_emit(buf, "%llu\n", READ_ONCE(ep->stats._name));	\
-}									\
-EP_RO(_name)
+/* A counter: one word of struct crosstalk_stats that one writer changes. */
+struct ep_counter {
+	struct ep_attribute ep_attr;
+	size_t offset;
+};
+
+static ssize_t counter_show(struct crosstalk_endpoint *ep,
+			    const struct ep_attribute *attr, char *buf)
+{
+	const struct ep_counter *counter;
+	const u64 *value;
+
+	counter = container_of(attr, struct ep_counter, ep_attr);
+	value = (const void *)&ep->stats + counter->offset;
+	return sysfs_emit(buf, "%llu\n", READ_ONCE(*value));
+}
+
+#define EP_COUNTER(name)						\
+	static struct ep_counter ep_counter_##name = {			\
+		.ep_attr = {						\
+			.attr = { .name = #name, .mode = 0444 },	\
+			.show = counter_show,				\
+		},							\
+		.offset = offsetof(struct crosstalk_stats, name),	\
+	}
 
 EP_COUNTER(tx_packets);
 EP_COUNTER(tx_bytes);
@@ -44,12 +64,13 @@ EP_COUNTER(tx_kicks);
 EP_COUNTER(tx_batches);
 EP_COUNTER(tx_notify);
 
-static ssize_t rx_kicks_show(struct crosstalk_endpoint *ep, char *buf)
+static ssize_t rx_kicks_show(struct crosstalk_endpoint *ep,
+			     const struct ep_attribute *attr, char *buf)
 {
 	return sysfs_emit(buf, "%lld\n",
 			  (long long)atomic64_read(&ep->stats.rx_kicks));
 }
-EP_RO(rx_kicks);
+EP_ATTR_RO(rx_kicks);
 
 /* The reason as an operator sees it: a switch that is off comes first. */
 static enum crosstalk_reason shown_reason(const struct crosstalk_endpoint *ep)
@@ -59,7 +80,8 @@ static enum crosstalk_reason shown_reason(const struct crosstalk_endpoint *ep)
 	return READ_ONCE(ep->reason);
 }
 
-static ssize_t state_show(struct crosstalk_endpoint *ep, char *buf)
+static ssize_t state_show(struct crosstalk_endpoint *ep,
+			  const struct ep_attribute *attr, char *buf)
 {
 	const char *state;
 
@@ -78,15 +100,17 @@ static ssize_t state_show(struct crosstalk_endpoint *ep, char *buf)
 	}
 	return sysfs_emit(buf, "%s\n", state);
 }
-EP_RO(state);
+EP_ATTR_RO(state);
 
-static ssize_t reason_show(struct crosstalk_endpoint *ep, char *buf)
+static ssize_t reason_show(struct crosstalk_endpoint *ep,
+			   const struct ep_attribute *attr, char *buf)
 {
 	return sysfs_emit(buf, "%s\n", crosstalk_reason_name(shown_reason(ep)));
 }
-EP_RO(reason);
+EP_ATTR_RO(reason);
 
-static ssize_t dev_show(struct crosstalk_endpoint *ep, char *buf)
+static ssize_t dev_show(struct crosstalk_endpoint *ep,
+			const struct ep_attribute *attr, char *buf)
 {
 	ssize_t len;
 
@@ -95,21 +119,24 @@ static ssize_t dev_show(struct crosstalk_endpoint *ep, char *buf)
 	spin_unlock(&ep->name_lock);
 	return len;
 }
-EP_RO(dev);
+EP_ATTR_RO(dev);
 
-static ssize_t pid_show(struct crosstalk_endpoint *ep, char *buf)
+static ssize_t pid_show(struct crosstalk_endpoint *ep,
+			const struct ep_attribute *attr, char *buf)
 {
 	return sysfs_emit(buf, "%d\n", READ_ONCE(ep->pid));
 }
-EP_RO(pid);
+EP_ATTR_RO(pid);
 
-static ssize_t features_show(struct crosstalk_endpoint *ep, char *buf)
+static ssize_t features_show(struct crosstalk_endpoint *ep,
+			     const struct ep_attribute *attr, char *buf)
 {
 	return sysfs_emit(buf, "%#llx\n", READ_ONCE(ep->features));
 }
-EP_RO(features);
+EP_ATTR_RO(features);
 
-static ssize_t macs_show(struct crosstalk_endpoint *ep, char *buf)
+static ssize_t macs_show(struct crosstalk_endpoint *ep,
+			 const struct ep_attribute *attr, char *buf)
 {
 	ssize_t len = 0;
 	unsigned int i;
@@ -120,14 +147,16 @@ static ssize_t macs_show(struct crosstalk_endpoint *ep, char *buf)
 	spin_unlock(&ep->macs_lock);
 	return len;
 }
-EP_RO(macs);
+EP_ATTR_RO(macs);
 
-static ssize_t enable_show(struct crosstalk_endpoint *ep, char *buf)
+static ssize_t enable_show(struct crosstalk_endpoint *ep,
+			   const struct ep_attribute *attr, char *buf)
 {
 	return sysfs_emit(buf, "%d\n", READ_ONCE(ep->enable));
 }
 
-static ssize_t enable_store(struct crosstalk_endpoint *ep, const char *buf,
+static ssize_t enable_store(struct crosstalk_endpoint *ep,
+			    const struct ep_attribute *attr, const char *buf,
 			    size_t count)
 {
 	bool enable;
@@ -140,7 +169,7 @@ static ssize_t enable_store(struct crosstalk_endpoint *ep, const char *buf,
 	WRITE_ONCE(ep->enable, enable);
 	return count;
 }
-EP_RW(enable);
+EP_ATTR_RW(enable);
 
 static struct attribute *ep_attrs[] = {
 	&ep_attr_state.attr,
@@ -150,13 +179,13 @@ static struct attribute *ep_attrs[] = {
 	&ep_attr_macs.attr,
 	&ep_attr_features.attr,
 	&ep_attr_enable.attr,
-	&ep_attr_tx_packets.attr,
-	&ep_attr_tx_bytes.attr,
-	&ep_attr_tx_slow_packets.attr,
-	&ep_attr_tx_errors.attr,
-	&ep_attr_tx_kicks.attr,
-	&ep_attr_tx_batches.attr,
-	&ep_attr_tx_notify.attr,
+	&ep_counter_tx_packets.ep_attr.attr,
+	&ep_counter_tx_bytes.ep_attr.attr,
+	&ep_counter_tx_slow_packets.ep_attr.attr,
+	&ep_counter_tx_errors.ep_attr.attr,
+	&ep_counter_tx_kicks.ep_attr.attr,
+	&ep_counter_tx_batches.ep_attr.attr,
+	&ep_counter_tx_notify.ep_attr.attr,
 	&ep_attr_rx_kicks.attr,
 	NULL,
 };
@@ -167,7 +196,7 @@ static ssize_t ep_attr_show(struct kobject *kobj, struct attribute *attr,
 {
 	struct ep_attribute *a = container_of(attr, struct ep_attribute, attr);
 
-	return a->show(container_of(kobj, struct crosstalk_endpoint, kobj),
+	return a->show(container_of(kobj, struct crosstalk_endpoint, kobj), a,
 		       buf);
 }
 
@@ -178,7 +207,7 @@ static ssize_t ep_attr_store(struct kobject *kobj, struct attribute *attr,
 
 	if (!a->store)
 		return -EIO;
-	return a->store(container_of(kobj, struct crosstalk_endpoint, kobj),
+	return a->store(container_of(kobj, struct crosstalk_endpoint, kobj), a,
 			buf, count);
 }
 

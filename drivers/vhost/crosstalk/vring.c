@@ -300,7 +300,7 @@ int crosstalk_vring_fetch(struct vhost_virtqueue *vq,
 	vq->last_avail_idx++;
 	return 1;
 }
-CROSSTALK_EXPORT_FOR_TEST(crosstalk_vring_fetch);
+EXPORT_SYMBOL_FOR_CROSSTALK_TEST(crosstalk_vring_fetch);
 
 static int put_used(struct vhost_virtqueue *vq,
 		    const struct vring_used_elem *heads, unsigned int count)
@@ -353,7 +353,7 @@ int crosstalk_vring_add_used(struct vhost_virtqueue *vq,
 		return -EFAULT;
 	return 0;
 }
-CROSSTALK_EXPORT_FOR_TEST(crosstalk_vring_add_used);
+EXPORT_SYMBOL_FOR_CROSSTALK_TEST(crosstalk_vring_add_used);
 
 static bool want_signal(struct vhost_virtqueue *vq)
 {
@@ -407,4 +407,4 @@ bool crosstalk_vring_signal(struct vhost_virtqueue *vq)
 	crosstalk_eventfd_signal(vq->call_ctx.ctx);
 	return true;
 }
-CROSSTALK_EXPORT_FOR_TEST(crosstalk_vring_signal);
+EXPORT_SYMBOL_FOR_CROSSTALK_TEST(crosstalk_vring_signal);

@@ -46,7 +46,8 @@ static inline void crosstalk_page_frag_drain(struct page_frag_cache *nc)
 #define EXPORT_SYMBOL_FOR_CROSSTALK_TEST(sym) \
 	EXPORT_SYMBOL_NS_GPL(sym, VHOST_CROSSTALK_TEST)
 #else
-#define EXPORT_SYMBOL_FOR_CROSSTALK_TEST(sym) static_assert(sizeof(&(sym)))
+#define EXPORT_SYMBOL_FOR_CROSSTALK_TEST(sym) \
+	static_assert(!__builtin_types_compatible_p(typeof(sym), void))
 #endif
 
 #endif /* _CROSSTALK_COMPAT_H */

@@ -47,13 +47,13 @@ static ssize_t counter_show(struct crosstalk_endpoint *ep,
 	return sysfs_emit(buf, "%llu\n", READ_ONCE(*value));
 }
 
-#define EP_COUNTER(name)						\
-	static struct ep_counter ep_counter_##name = {			\
+#define EP_COUNTER(stat)						\
+	static struct ep_counter ep_counter_##stat = {			\
 		.ep_attr = {						\
-			.attr = { .name = #name, .mode = 0444 },	\
+			.attr = { .name = #stat, .mode = 0444 },	\
 			.show = counter_show,				\
 		},							\
-		.offset = offsetof(struct crosstalk_stats, name),	\
+		.offset = offsetof(struct crosstalk_stats, stat),	\
 	}
 
 EP_COUNTER(tx_packets);

@@ -118,6 +118,7 @@ build_get()
 	build_fragment >"$dir/build/fragment.config"
 
 	say "$name: building in $dir/build"
+	SECONDS=0
 	: >"$LOGS/kernel-$name.log"
 	build_run KCONFIG_ALLCONFIG="$dir/build/fragment.config" allnoconfig
 	build_check_config

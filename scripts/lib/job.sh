@@ -71,6 +71,22 @@ job_write()
 		JOB_COMMAND >"$JOB/job"
 }
 
+# job_output_open: $OUT is for the emulator to write the command's output to. A
+# pipe, because emulators make what they write to non-blocking, and the
+# terminal is not theirs alone.
+job_output_open()
+{
+	exec {OUT}> >(exec tee "$LOG")
+	OUT_READER=$!
+}
+
+# job_output_close: everything has been passed on when this returns
+job_output_close()
+{
+	exec {OUT}>&-
+	wait "$OUT_READER" || :
+}
+
 job_started() { [ -e "$JOB/started" ]; }
 
 # job_verdict TIMED_OUT(0|1): says what happened, returns the exit status:

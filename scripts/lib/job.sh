@@ -34,6 +34,7 @@ job_options()
 	esac
 	if [ $SHELL_WANTED = 1 ]; then
 		[ ${#COMMAND[@]} -eq 0 ] || die "a command or --shell, not both"
+		[ -t 0 ] || die "--shell wants a terminal; for a script, give a command"
 		TIMEOUT=1000000
 	elif [ ${#COMMAND[@]} -eq 0 ]; then
 		die "no command; see --help (or --shell)"
@@ -104,7 +105,7 @@ job_verdict()
 		say "failed: the kernel complained (the command: $status)"
 		status=125
 	elif [ "$status" = none ]; then
-		say "failed: the kernel died during the command"
+		say "failed: the kernel died"
 		tail -n 15 "$KERNEL_LOG" | cut -c1-160 >&2
 		status=125
 	fi

@@ -90,15 +90,16 @@ void ctl_scan(void)
 		ktap_fail("scan: %s", strerror(-ret));
 }
 
-static bool has_dev(unsigned int ep, const char *dev)
+static bool has(unsigned int ep, const char *attr, const char *value)
 {
 	char buf[64];
 
-	return ctl_ep_read(ep, "dev", buf, sizeof(buf)) >= 0 &&
-	       !strcmp(buf, dev);
+	return ctl_ep_read(ep, attr, buf, sizeof(buf)) >= 0 &&
+	       !strcmp(buf, value);
 }
 
-unsigned int ctl_find(const char *dev, unsigned int *ep, unsigned int max)
+static unsigned int find(const char *attr, const char *value, unsigned int *ep,
+			 unsigned int max)
 {
 	DIR *d = opendir(CTL_ROOT "/endpoints");
 	unsigned int n = 0, id;
@@ -109,7 +110,7 @@ unsigned int ctl_find(const char *dev, unsigned int *ep, unsigned int max)
 	while ((e = readdir(d))) {
 		if (sscanf(e->d_name, "ep%u", &id) != 1)
 			continue;
-		if (dev && !has_dev(id, dev))
+		if (attr && !has(id, attr, value))
 			continue;
 		if (ep && n < max)
 			ep[n] = id;
@@ -119,9 +120,22 @@ unsigned int ctl_find(const char *dev, unsigned int *ep, unsigned int max)
 	return n;
 }
 
+unsigned int ctl_find(const char *dev, unsigned int *ep, unsigned int max)
+{
+	return find("dev", dev, ep, max);
+}
+
+unsigned int ctl_find_pid(pid_t pid, unsigned int *ep, unsigned int max)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "%d", pid);
+	return find("pid", text, ep, max);
+}
+
 unsigned int ctl_count(void)
 {
-	return ctl_find(NULL, NULL, 0);
+	return find(NULL, NULL, NULL, 0);
 }
 
 void ctl_wait(const char *dev, unsigned int n, unsigned int *ep)
@@ -142,6 +156,58 @@ void ctl_wait(const char *dev, unsigned int n, unsigned int *ep)
 			scanned = true;
 		}
 		vp_sleep_ms(5);
+	}
+}
+
+void ctl_wait_world(struct vp_world *w, unsigned int queues)
+{
+	unsigned int i, q, ep[VP_MAX_QP];
+
+	for (i = 0; i < w->n; i++) {
+		if (!w->peer[i].pid)
+			continue;
+		ctl_wait(w->peer[i].tap, queues, ep);
+		for (q = 0; q < queues; q++)
+			ctl_wait_state(ep[q], "hooked", "none");
+	}
+}
+
+static void sum_counters(const char *dev, u64 *packets, u64 *bytes,
+			 u64 *errors)
+{
+	unsigned int ep[VP_MAX_QP], n = ctl_find(dev, ep, VP_MAX_QP);
+
+	*packets = 0;
+	*bytes = 0;
+	*errors = 0;
+	while (n--) {
+		*packets += ctl_ep_num(ep[n], "tx_packets");
+		*bytes += ctl_ep_num(ep[n], "tx_bytes");
+		*errors += ctl_ep_num(ep[n], "tx_errors");
+	}
+}
+
+void ctl_check_counters(struct vp_world *w)
+{
+	u64 packets, bytes, errors, end = vp_now_ms() + 1000 * vp_slowness();
+	unsigned int i;
+
+	for (i = 0; i < w->n; i++) {
+		struct vp_peer_shm *s = &w->peer[i];
+
+		if (!s->pid)
+			continue;
+		for (;;) {
+			sum_counters(s->tap, &packets, &bytes, &errors);
+			if (packets == s->tx_frames && bytes == s->tx_bytes &&
+			    !errors)
+				break;
+			if (vp_now_ms() > end)
+				ktap_fail("%s: tx_packets %llu, tx_bytes %llu, tx_errors %llu; it sent %llu frames of %llu bytes",
+					  s->tap, packets, bytes, errors,
+					  s->tx_frames, s->tx_bytes);
+			vp_sleep_ms(2);
+		}
 	}
 }
 

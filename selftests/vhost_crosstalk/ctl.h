@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 #include <linux/types.h>
 
 #define CTL_ROOT	"/sys/kernel/vhost_crosstalk"
@@ -23,9 +24,15 @@ void ctl_scan(void);
 
 /* Endpoints (their numbers) of a network device; returns how many. */
 unsigned int ctl_find(const char *dev, unsigned int *ep, unsigned int max);
+unsigned int ctl_find_pid(pid_t pid, unsigned int *ep, unsigned int max);
 unsigned int ctl_count(void);
 /* Wait until a device has @n endpoints; scans where probes are missing. */
 void ctl_wait(const char *dev, unsigned int n, unsigned int *ep);
+struct vp_world;
+/* Wait until all peers of a world have endpoints, and are hooked. */
+void ctl_wait_world(struct vp_world *w, unsigned int queues);
+/* After vp_quiesce(): the module's counters are what the peers sent. */
+void ctl_check_counters(struct vp_world *w);
 void ctl_wait_gone(const char *dev);
 void ctl_wait_state(unsigned int ep, const char *state, const char *reason);
 

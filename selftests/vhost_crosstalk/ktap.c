@@ -175,12 +175,13 @@ static enum ktap_rc run_case(const struct ktap_case *c, char *why, size_t size)
 	return WEXITSTATUS(status) ? KTAP_FAIL : KTAP_PASS;
 }
 
-static bool wanted(int argc, char **argv, const char *name)
+static bool wanted(int argc, char **argv, const struct ktap_case *c)
 {
+	const char *name = c->name;
 	int i;
 
 	if (argc < 2)
-		return true;
+		return !c->slow || !ktap_quick();
 	for (i = 1; i < argc; i++)
 		if (!strcmp(argv[i], name))
 			return true;
@@ -212,13 +213,13 @@ int ktap_main(int argc, char **argv, const struct ktap_case *cases,
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	for (i = 0; i < n; i++)
-		total += wanted(argc, argv, cases[i].name);
+		total += wanted(argc, argv, &cases[i]);
 	printf("TAP version 13\n1..%u\n", total);
 	for (i = 0; i < n; i++) {
 		struct timespec a, b;
 		enum ktap_rc rc;
 
-		if (!wanted(argc, argv, cases[i].name))
+		if (!wanted(argc, argv, &cases[i]))
 			continue;
 		clock_gettime(CLOCK_MONOTONIC, &a);
 		rc = run_case(&cases[i], why, sizeof(why));

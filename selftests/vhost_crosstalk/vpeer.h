@@ -224,6 +224,7 @@ struct vp_tap_cfg {
 	unsigned int mtu;	/* 0: leave it */
 };
 
+int vp_packet_open(const char *name);
 int vp_tap_open(const char *name, const struct vp_tap_cfg *cfg);
 void vp_link_up(const char *name, unsigned int mtu);
 void vp_link_down(const char *name);
@@ -304,6 +305,8 @@ struct vp_cfg {
 	unsigned int mtu;
 	bool spin;			/* never sleep, never ask for a call */
 	unsigned int busyloop_us;
+	const char *packet_dev;		/* a packet socket there, not a tap */
+	bool kthread_worker;		/* where the kernel lets us choose */
 	const char *bridge;
 };
 
@@ -313,6 +316,7 @@ struct vp_cfg {
 #define VP_F_INDIRECT	VP_BIT(VIRTIO_RING_F_INDIRECT_DESC)
 #define VP_F_VHOST_HDR	VP_BIT(VHOST_NET_F_VIRTIO_NET_HDR)
 #define VP_F_LOG	VP_BIT(VHOST_F_LOG_ALL)
+#define VP_F_IOMMU	VP_BIT(VIRTIO_F_ACCESS_PLATFORM)
 #define VP_F_DEFAULT	(VP_F_MODERN | VP_F_MRG | VP_F_EVENT | VP_F_INDIRECT)
 
 struct vp_qp {

@@ -16,6 +16,9 @@
 
 #define RX_BATCH	64
 
+/* Not in the headers of Debian 12. */
+#define SET_FORK_FROM_OWNER	_IOW(VHOST_VIRTIO, 0x84, __u8)
+
 void vp_cfg_default(struct vp_cfg *c)
 {
 	*c = (struct vp_cfg) {
@@ -150,7 +153,9 @@ int vp_open(struct vp_peer *p, const struct vp_cfg *cfg, unsigned int index)
 		.multi_queue = cfg->queues > 1,
 	};
 	for (q = 0; q < cfg->queues; q++) {
-		p->qp[q].tap = vp_tap_open(p->tap, &tc);
+		p->qp[q].tap = cfg->packet_dev ?
+			       vp_packet_open(cfg->packet_dev) :
+			       vp_tap_open(p->tap, &tc);
 		if (p->qp[q].tap < 0) {
 			ktap_msg("tap %s: %s", p->tap, strerror(-p->qp[q].tap));
 			return p->qp[q].tap;
@@ -161,11 +166,10 @@ int vp_open(struct vp_peer *p, const struct vp_cfg *cfg, unsigned int index)
 			return -errno;
 		}
 	}
-	if (cfg->bridge) {
+	if (!cfg->packet_dev) {
 		vp_link_up(p->tap, cfg->mtu);
-		vp_bridge_port(cfg->bridge, p->tap);
-	} else {
-		vp_link_up(p->tap, cfg->mtu);
+		if (cfg->bridge)
+			vp_bridge_port(cfg->bridge, p->tap);
 	}
 	return vp_setup(p);
 }
@@ -180,6 +184,11 @@ static int set_addr(struct vp_peer *p, unsigned int q, unsigned int vq)
 		.used_user_addr = (u64)r->used,
 	};
 
+	if (p->cfg.features & VP_F_IOMMU) {
+		addr.desc_user_addr = r->desc_gpa;
+		addr.avail_user_addr = r->avail_gpa;
+		addr.used_user_addr = r->used_gpa;
+	}
 	if (p->cfg.features & VP_F_LOG) {
 		addr.flags = 1 << VHOST_VRING_F_LOG;
 		addr.log_guest_addr = r->used_gpa;
@@ -248,6 +257,31 @@ int vp_set_features(struct vp_peer *p, u64 features)
 	return ret;
 }
 
+/* A virtual IOMMU that maps everything: bus addresses are guest addresses. */
+static int map_iommu(struct vp_peer *p, unsigned int q)
+{
+	unsigned int i;
+
+	for (i = 0; i < p->mem.n; i++) {
+		struct vhost_msg msg = {
+			.type = VHOST_IOTLB_MSG,
+			.iotlb = {
+				.iova = p->mem.region[i].gpa,
+				.size = p->mem.region[i].size,
+				.uaddr = (u64)p->mem.region[i].hva,
+				.perm = VHOST_ACCESS_RW,
+				.type = VHOST_IOTLB_UPDATE,
+			},
+		};
+
+		if (write(p->qp[q].vhost, &msg, sizeof(msg)) != sizeof(msg)) {
+			ktap_msg("IOTLB update: %s", strerror(errno));
+			return -EIO;
+		}
+	}
+	return 0;
+}
+
 /* From a fresh (or reset) device to one that only lacks its backends. */
 int vp_setup(struct vp_peer *p)
 {
@@ -255,6 +289,13 @@ int vp_setup(struct vp_peer *p)
 	int ret;
 
 	for (q = 0; q < p->cfg.queues; q++) {
+		u8 no = 0;
+
+		/* Before 6.4 it is a kernel thread anyway. */
+		if (p->cfg.kthread_worker &&
+		    ioctl(p->qp[q].vhost, SET_FORK_FROM_OWNER, &no) &&
+		    errno != ENOTTY && errno != EPERM)
+			return -errno;
 		ret = vhost_do(p->qp[q].vhost, VHOST_SET_OWNER, NULL);
 		if (ret)
 			return ret;
@@ -264,6 +305,8 @@ int vp_setup(struct vp_peer *p)
 	for (q = 0; !ret && q < p->cfg.queues; q++) {
 		ret = setup_vq(p, q, VP_VQ_RX);
 		ret = ret ?: setup_vq(p, q, VP_VQ_TX);
+		if (p->cfg.features & VP_F_IOMMU)
+			ret = ret ?: map_iommu(p, q);
 	}
 	return ret;
 }

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <arpa/inet.h>
 #include <net/if.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -16,6 +17,8 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <linux/if_tun.h>
 #include <linux/sockios.h>
 
@@ -93,7 +96,7 @@ void vp_bridge_add(const char *name, unsigned int mtu)
 	vp_write_file("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1");
 	strncpy(arg, name, IFNAMSIZ - 1);
 	ret = net_ioctl(SIOCBRADDBR, arg);
-	if (ret)
+	if (ret && ret != -EEXIST)
 		ktap_fail("bridge %s: %s", name, strerror(-ret));
 	vp_link_up(name, 0);
 	if (mtu) {
@@ -136,6 +139,25 @@ int vp_tap_open(const char *name, const struct vp_tap_cfg *cfg)
 		err = errno;
 		close(fd);
 		return -err;
+	}
+	return fd;
+}
+
+/* A raw packet socket that a vhost-net device can have as its backend. */
+int vp_packet_open(const char *name)
+{
+	struct sockaddr_ll sll = {
+		.sll_family = AF_PACKET,
+		.sll_protocol = htons(ETH_P_ALL),
+		.sll_ifindex = if_nametoindex(name),
+	};
+	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, htons(ETH_P_ALL));
+
+	if (fd < 0)
+		return -errno;
+	if (bind(fd, (struct sockaddr *)&sll, sizeof(sll))) {
+		close(fd);
+		return -errno;
 	}
 	return fd;
 }

@@ -32,7 +32,7 @@
 struct runner {
 	struct vp_world *w;
 	struct vp_peer p;
-	unsigned int self, dumped, next_kind;
+	unsigned int self, dumped;
 	u64 base[VP_MAX_PEERS][VP_MAX_QP];	/* forgiven up to here */
 	u64 seen[VP_MAX_PEERS][VP_MAX_QP];
 	u64 seen_ms[VP_MAX_PEERS][VP_MAX_QP];
@@ -196,25 +196,28 @@ static u32 credit(struct runner *r, unsigned int dst, unsigned int q)
 	u32 window = w->traffic.window;
 
 	/*
-	 * A multi-queue tap learns a flow's queue from the other direction:
-	 * wait for that, because the move to that queue may reorder frames.
+	 * A multi-queue tap learns a flow's queue from the other direction,
+	 * for each kind of frame: wait for that, because the move to that
+	 * queue may reorder frames.
 	 */
 	if (r->p.cfg.queues > 1 && w->send[dst][r->self] &&
-	    (!acked || !READ_ONCE(w->flow[dst][r->self][q].next)))
+	    (acked < VP_KINDS ||
+	     READ_ONCE(w->flow[dst][r->self][q].next) < VP_KINDS))
 		window = 1;
 	if (f->sent - from >= window)
 		return 0;
 	return window - (f->sent - from);
 }
 
-static enum vp_kind next_kind(struct runner *r)
+/* Kinds take turns within each flow. */
+static enum vp_kind kind_of(const struct vp_world *w, u64 seq)
 {
-	u32 kinds = r->w->traffic.kinds ?: VP_BIT(VP_RAW);
+	u32 kinds = w->traffic.kinds ?: VP_BIT(VP_RAW), kind = 0;
+	u32 n = seq % __builtin_popcount(kinds);
 
-	do {
-		r->next_kind = (r->next_kind + 1) % VP_KINDS;
-	} while (!(kinds & VP_BIT(r->next_kind)));
-	return r->next_kind;
+	for (;; kind++)
+		if (kinds & VP_BIT(kind) && !n--)
+			return kind;
 }
 
 static unsigned int send_flow(struct runner *r, unsigned int dst,
@@ -235,7 +238,7 @@ static unsigned int send_flow(struct runner *r, unsigned int dst,
 
 		/* First, so that a SIGKILL in between loses a number. */
 		WRITE_ONCE(f->sent, seq + 1);
-		ret = vp_tx(&r->p, q, next_kind(r), id, seq, len,
+		ret = vp_tx(&r->p, q, kind_of(w, seq), id, seq, len,
 			    w->traffic.vlan);
 		shm->tx_frames++;
 		shm->tx_bytes += ret;

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Loading and unloading the module again and again under full traffic in all
+ * directions: nothing may be lost, corrupted, reordered or forgotten.
+ */
+#include <string.h>
+
+#include "ctl.h"
+#include "ktap.h"
+#include "vpeer.h"
+
+static void cycles(unsigned int peers, unsigned int n, struct vp_traffic *t,
+		   struct vp_cfg *c)
+{
+	struct vp_world *w;
+	unsigned int i, k, ep;
+
+	ctl_need_unloaded();
+	w = vp_world_new(peers, c->bridge, 0);
+	vp_world_mesh(w);
+	if (t)
+		w->traffic = *t;
+	for (i = 0; i < peers; i++)
+		vp_spawn(w, i, c);
+	vp_wait_ready(w);
+	vp_go(w);
+	for (k = 0; k < n; k++) {
+		ctl_need_loaded();
+		ktap_assert(ctl_count() == peers * c->queues,
+			    "cycle %u: %u endpoints", k, ctl_count());
+		vp_wait_frames(w, 10);
+		/* Every other cycle is as short as can be. */
+		if (k & 1) {
+			ctl_need_unloaded();
+			continue;
+		}
+		ctl_wait(w->peer[0].tap, c->queues, NULL);
+		if (c->queues == 1) {
+			ctl_wait(w->peer[0].tap, 1, &ep);
+			ktap_assert(ctl_ep_num(ep, "tx_packets"),
+				    "cycle %u: nothing was counted", k);
+		}
+		ctl_need_unloaded();
+		vp_wait_frames(w, 10);
+	}
+	vp_finish(w);
+	ktap_msg("%u cycles, %llu frames", n, vp_total(w));
+}
+
+static void two(void)
+{
+	struct vp_cfg c;
+
+	vp_cfg_default(&c);
+	cycles(2, ktap_count("CROSSTALK_CYCLES", 200, 4), NULL, &c);
+}
+
+/* Three guests that differ, with frames of all sizes. */
+static void mixed(void)
+{
+	struct vp_traffic t = {
+		.kinds = VP_BIT(VP_RAW) | VP_BIT(VP_TCP4) | VP_BIT(VP_TCP6),
+		.min = 60, .max = 1514, .window = 32,
+	};
+	struct vp_cfg c;
+
+	vp_cfg_default(&c);
+	c.features = VP_F_MRG | VP_F_INDIRECT;
+	c.indirect = 50;
+	c.tx_chain = 4;
+	c.tx_layout = VP_LAYOUT_RANDOM;
+	c.rx_buf = 1024;
+	cycles(3, ktap_count("CROSSTALK_CYCLES", 100, 4) / 2, &t, &c);
+}
+
+static void big(void)
+{
+	struct vp_traffic t = {
+		.kinds = VP_BIT(VP_TCP4), .min = 20000, .max = 65000,
+		.window = 8,
+	};
+	struct vp_cfg c;
+
+	vp_cfg_default(&c);
+	c.tx_buf = 65535;
+	c.tx_num = 32;
+	cycles(2, ktap_count("CROSSTALK_CYCLES", 50, 2) / 2, &t, &c);
+}
+
+/* One frame at a time: every notification counts. */
+static void ping_pong(void)
+{
+	struct vp_traffic t = { .min = 60, .max = 200, .window = 1 };
+	struct vp_cfg c;
+
+	vp_cfg_default(&c);
+	cycles(2, ktap_count("CROSSTALK_CYCLES", 100, 4) / 2, &t, &c);
+}
+
+static void queues(void)
+{
+	struct vp_traffic t = {
+		.kinds = VP_BIT(VP_UDP4), .min = 60, .max = 1514, .window = 16,
+	};
+	struct vp_cfg c;
+
+	vp_cfg_default(&c);
+	c.queues = 3;
+	cycles(2, ktap_count("CROSSTALK_CYCLES", 50, 6) / 2, &t, &c);
+}
+
+static const struct ktap_case cases[] = {
+	{ "two", two, 200 },
+	{ "mixed", mixed, 100 },
+	{ "big", big, 100 },
+	{ "ping_pong", ping_pong, 100 },
+	{ "queues", queues, 100, true },
+};
+
+int main(int argc, char **argv)
+{
+	return ktap_main(argc, argv, cases, VP_ARRAY_SIZE(cases));
+}

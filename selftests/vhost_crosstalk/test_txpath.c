@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * All kinds of frames and rings through the module's TX loop: every frame
+ * arrives intact, no notification is lost, the counters are exact.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ctl.h"
+#include "ktap.h"
+#include "vpeer.h"
+
+#define FRAMES	ktap_count("CROSSTALK_FRAMES", 2000, 300)
+#define BR_MTU	65500
+
+static const char *before_go;	/* a command, with the taps' names */
+
+static void run_pair(const struct vp_cfg *a, const struct vp_cfg *b,
+		     const struct vp_traffic *t, u64 frames)
+{
+	struct vp_world *w = vp_world_new(2, a->bridge, a->mtu);
+
+	ctl_need_loaded();
+	vp_world_mesh(w);
+	w->traffic = *t;
+	vp_spawn(w, 0, a);
+	vp_spawn(w, 1, b);
+	vp_wait_ready(w);
+	ctl_wait_world(w, 1);
+	if (before_go) {
+		char cmd[256];
+
+		snprintf(cmd, sizeof(cmd), before_go, w->peer[0].tap,
+			 w->peer[1].tap);
+		ktap_assert(!vp_cmd("%s", cmd), "%s", cmd);
+	}
+	vp_go(w);
+	vp_wait_frames(w, frames);
+	vp_quiesce(w);
+	ctl_check_counters(w);
+	vp_finish(w);
+	ktap_assert(!ctl_count(), "%u endpoints are left", ctl_count());
+}
+
+static void run(const struct vp_cfg *c, const struct vp_traffic *t)
+{
+	run_pair(c, c, t, FRAMES);
+}
+
+static const struct vp_traffic plain = { .min = 60, .max = 1514, .window = 64 };
+
+static void layouts(u64 features, unsigned int indirect)
+{
+	static const char * const name[] = {
+		"one descriptor", "header apart", "many", "random",
+	};
+	enum vp_layout l;
+	struct vp_cfg c;
+
+	for (l = VP_LAYOUT_ONE; l <= VP_LAYOUT_RANDOM; l++) {
+		ktap_msg("%s", name[l]);
+		vp_cfg_default(&c);
+		c.features = features;
+		c.indirect = indirect;
+		c.tx_layout = l;
+		c.tx_chain = l == VP_LAYOUT_ONE ? 1 : 16;
+		run(&c, &plain);
+	}
+}
+
+static void direct(void)
+{
+	layouts(VP_F_MODERN | VP_F_MRG | VP_F_EVENT, 0);
+}
+
+static void indirect(void)
+{
+	layouts(VP_F_DEFAULT, 100);
+}
+
+static void legacy(void)
+{
+	layouts(0, 0);
+}
+
+static void legacy_mrg(void)
+{
+	layouts(VP_F_MRG | VP_F_INDIRECT, 50);
+}
+
+/* Around the size up to which vhost-net sends in batches: one page. */
+static void page_limit(void)
+{
+	struct vp_traffic t = { .window = 32 };
+	struct vp_cfg c;
+	u32 size;
+
+	vp_cfg_default(&c);
+	c.mtu = BR_MTU;
+	c.tx_buf = 65535;
+	c.tx_num = 64;
+	c.tx_layout = VP_LAYOUT_RANDOM;
+	c.tx_chain = 2;
+	for (size = 3200; size < 4200; size += ktap_quick() ? 331 : 101) {
+		t.min = size;
+		t.max = size + 100;
+		run_pair(&c, &c, &t, FRAMES / 4);
+	}
+	t.min = 60;
+	t.max = 9000;
+	run_pair(&c, &c, &t, FRAMES / 2);
+}
+
+/* Frames up to 64k that are not GSO, from a big MTU. */
+static void jumbo(void)
+{
+	struct vp_traffic t = { .min = 60, .max = 65000, .window = 8 };
+	struct vp_cfg c;
+
+	vp_cfg_default(&c);
+	c.mtu = BR_MTU;
+	c.tx_buf = 65535;
+	c.tx_num = 64;
+	c.tx_layout = VP_LAYOUT_RANDOM;
+	c.tx_chain = 16;
+	c.rx_buf = 4096;
+	run_pair(&c, &c, &t, FRAMES / 4);
+}
+
+static void gso(void)
+{
+	struct vp_traffic t = {
+		.kinds = VP_BIT(VP_TCP4) | VP_BIT(VP_TCP6),
+		.min = 60, .max = 65500, .window = 8,
+	};
+	struct vp_cfg c;
+
+	vp_cfg_default(&c);
+	c.tx_buf = 65535;
+	c.tx_num = 128;
+	c.tx_layout = VP_LAYOUT_RANDOM;
+	c.tx_chain = 18;
+	c.indirect = 50;
+	run_pair(&c, &c, &t, FRAMES / 4);
+}
+
+/* To a guest that has no offloads at all. */
+static void gso_to_plain(void)
+{
+	struct vp_traffic t = {
+		.kinds = VP_BIT(VP_TCP4) | VP_BIT(VP_TCP6),
+		.min = 60, .max = 30000, .window = 6,
+	};
+	struct vp_cfg a, b;
+
+	vp_cfg_default(&a);
+	a.tx_buf = 65535;
+	a.tx_num = 64;
+	b = a;
+	b.offload = 0;
+	b.features = 0;
+	run_pair(&a, &b, &t, FRAMES / 10);
+}
+
+static void checksums_and_vlan(void)
+{
+	struct vp_traffic t = {
+		.kinds = VP_BIT(VP_UDP4) | VP_BIT(VP_VLAN) | VP_BIT(VP_TCP4),
+		.min = 64, .max = 1514, .window = 64, .vlan = 42,
+	};
+	struct vp_cfg a, b;
+
+	vp_cfg_default(&a);
+	b = a;
+	b.offload = 0;
+	run_pair(&a, &b, &t, FRAMES);
+}
+
+/* The device adds the header; the tap has none. */
+static void vhost_header(void)
+{
+	struct vp_cfg c;
+
+	vp_cfg_default(&c);
+	c.features |= VP_F_VHOST_HDR;
+	run(&c, &plain);
+	c.features &= ~(VP_F_MODERN | VP_F_MRG);
+	run(&c, &plain);
+}
+
+/*
+ * A limited send buffer: frames wait in a slow queue, the socket says EAGAIN,
+ * and EPOLLOUT must bring the loop back.
+ */
+static void sndbuf(void)
+{
+	struct vp_cfg c;
+
+	vp_cfg_default(&c);
+	c.sndbuf = 1 << 20;
+	run(&c, &plain);
+	c.sndbuf = 16384;
+	before_go = "tc qdisc add dev %s root tbf rate 40mbit burst 20k limit 4m && tc qdisc add dev %s root tbf rate 40mbit burst 20k limit 4m";
+	run_pair(&c, &c, &plain, FRAMES / 2);
+	before_go = NULL;
+}
+
+/* The same without a limit: the batch path into a slow queue. */
+static void slow_port(void)
+{
+	struct vp_cfg c;
+
+	vp_cfg_default(&c);
+	before_go = "tc qdisc add dev %s root tbf rate 40mbit burst 20k limit 4m && tc qdisc add dev %s root tbf rate 40mbit burst 20k limit 4m";
+	run_pair(&c, &c, &plain, FRAMES / 2);
+	before_go = NULL;
+}
+
+/* One frame at a time, each of which needs every notification on its way. */
+static void ping_pong(void)
+{
+	struct vp_traffic t = { .min = 60, .max = 60, .window = 1 };
+	unsigned int n = ktap_count("CROSSTALK_PINGS", 20000, 1000) / 4;
+	static const u64 f[] = {
+		VP_F_DEFAULT, VP_F_MODERN | VP_F_MRG, VP_F_EVENT, 0,
+	};
+	struct vp_cfg c;
+	unsigned int i;
+
+	for (i = 0; i < VP_ARRAY_SIZE(f); i++) {
+		vp_cfg_default(&c);
+		c.features = f[i];
+		run_pair(&c, &c, &t, n);
+	}
+}
+
+/* Windows that end just where notifications are decided. */
+static void windows(void)
+{
+	struct vp_traffic t = { .min = 60, .max = 100 };
+	static const u32 window[] = { 2, 3, 63, 64, 65, 128, 300 };
+	struct vp_cfg c;
+	unsigned int i;
+
+	vp_cfg_default(&c);
+	for (i = 0; i < VP_ARRAY_SIZE(window); i++) {
+		t.window = window[i];
+		run_pair(&c, &c, &t, FRAMES / 4);
+	}
+}
+
+static void small_rings(void)
+{
+	static const u16 num[] = { 1, 2, 4, 16, 1024 };
+	struct vp_cfg c;
+	unsigned int i;
+
+	for (i = 0; i < VP_ARRAY_SIZE(num); i++) {
+		vp_cfg_default(&c);
+		c.tx_num = num[i];
+		c.rx_num = vp_max(num[i], (u16)4);
+		run_pair(&c, &c, &plain, FRAMES / 8);
+		c.features &= ~VP_F_EVENT;
+		run_pair(&c, &c, &plain, FRAMES / 8);
+	}
+}
+
+static void spinning(void)
+{
+	struct vp_cfg c;
+
+	vp_cfg_default(&c);
+	c.spin = true;
+	run(&c, &plain);
+}
+
+static void memory(void)
+{
+	struct vp_cfg c;
+	unsigned int i;
+
+	for (i = 0; i < 3; i++) {
+		vp_cfg_default(&c);
+		c.mem = i == 2 ? VP_MEM_FILE : VP_MEM_MEMFD;
+		c.regions = i == 2 ? 1 : 8;
+		c.adjacent = i == 0;
+		c.indirect = 50;
+		c.tx_layout = VP_LAYOUT_RANDOM;
+		c.tx_chain = 4;
+		run(&c, &plain);
+	}
+}
+
+static void batch(void)
+{
+	static const char * const b[] = { "1", "2", "7", "63", "64" };
+	struct vp_cfg c;
+	unsigned int i;
+	char buf[16];
+
+	ctl_need_loaded();
+	vp_cfg_default(&c);
+	for (i = 0; i < VP_ARRAY_SIZE(b); i++) {
+		ktap_assert(!ctl_write("batch", b[i]), "batch %s", b[i]);
+		ctl_read("batch", buf, sizeof(buf));
+		ktap_assert(!strcmp(buf, b[i]), "batch is %s", buf);
+		run_pair(&c, &c, &plain, FRAMES / 4);
+	}
+}
+
+/* Bidirectional and unequal: everything differs between the two. */
+static void unequal(void)
+{
+	struct vp_cfg a, b;
+
+	vp_cfg_default(&a);
+	b = a;
+	a.features = VP_F_EVENT;
+	a.tx_num = 1024;
+	a.rx_chain = 2;
+	a.rx_layout = VP_LAYOUT_HDR;
+	b.mem = VP_MEM_MEMFD;
+	b.rx_num = 64;
+	b.rx_buf = 256;
+	b.tx_num = 32;
+	b.tx_layout = VP_LAYOUT_MANY;
+	b.tx_chain = 8;
+	run_pair(&a, &b, &(struct vp_traffic){ 0, 60, 1514, 16, 0 }, FRAMES);
+}
+
+static const struct ktap_case cases[] = {
+	{ "direct", direct },
+	{ "indirect", indirect },
+	{ "legacy", legacy },
+	{ "legacy_mrg", legacy_mrg },
+	{ "page_limit", page_limit, 100 },
+	{ "jumbo", jumbo },
+	{ "gso", gso },
+	{ "gso_to_plain", gso_to_plain },
+	{ "checksums_and_vlan", checksums_and_vlan },
+	{ "vhost_header", vhost_header },
+	{ "sndbuf", sndbuf },
+	{ "slow_port", slow_port },
+	{ "ping_pong", ping_pong, 120 },
+	{ "windows", windows },
+	{ "small_rings", small_rings, 120 },
+	{ "spinning", spinning },
+	{ "memory", memory },
+	{ "batch", batch },
+	{ "unequal", unequal },
+};
+
+int main(int argc, char **argv)
+{
+	return ktap_main(argc, argv, cases, VP_ARRAY_SIZE(cases));
+}

@@ -18,8 +18,9 @@
  *    Unhooking takes the endpoint out of the table and then acquires and drops
  *    both mutexes: whoever found the endpoint has finished, whoever comes later
  *    does not find it and runs vhost-net's own function.
- *  - ep->life orders ->release against module exit: the device is not freed
- *    before our ->release has taken it, so what it protects is alive.
+ *  - ep->life orders ->release against module exit: as long as the file has
+ *    our operations, the device is not freed before our ->release has taken
+ *    ep->life, and unhooking gives the file its own back as its last step.
  *  - Our text: every entry (work function, file operation) is an SRCU read
  *    section.  Module exit restores all pointers, then waits with
  *    synchronize_rcu_tasks() for tasks that have loaded one and not yet entered
@@ -60,8 +61,8 @@
 /* 1,024 chains: short ones for any number of VMs that a host can run. */
 #define TABLE_BITS 10
 
-/* Files that one pass of a scan carries out of the file tables' locks. */
-#define SCAN_BATCH 64
+/* Devices for which a scan has room at first. */
+#define SCAN_SIZE 64
 
 static DEFINE_HASHTABLE(endpoint_table, TABLE_BITS);	/* attach_mutex, RCU */
 static LIST_HEAD(endpoint_list);			/* attach_mutex */
@@ -69,6 +70,9 @@ static DEFINE_MUTEX(attach_mutex);
 static atomic_t next_id;
 
 DEFINE_STATIC_SRCU(text_srcu);
+
+/* Otherwise synchronize_rcu_tasks() does not wait for preempted tasks. */
+static_assert(!IS_ENABLED(CONFIG_PREEMPTION) || IS_ENABLED(CONFIG_TASKS_RCU));
 
 /*
  * A device of our own that is never started.  It keeps vhost_net loaded and
@@ -230,8 +234,6 @@ static bool unhook(struct crosstalk_endpoint *ep)
 	if (ep->hooked) {
 		done = true;
 		ep->hooked = false;
-		/* Pairs with file_endpoint()'s acquire. */
-		smp_store_release(&ep->file->f_op, ep->orig_fops);
 		set_work(ep->net, VHOST_NET_VQ_RX,
 			 original.kick[VHOST_NET_VQ_RX],
 			 original.net[VHOST_NET_VQ_RX]);
@@ -246,6 +248,13 @@ static bool unhook(struct crosstalk_endpoint *ep)
 
 		wait_for_worker(ep->net, VHOST_NET_VQ_RX);
 		wait_for_worker(ep->net, VHOST_NET_VQ_TX);
+
+		/*
+		 * Last, because whoever closes the file from now on frees the
+		 * device without asking us; until now he waits for ep->life.
+		 * Pairs with file_endpoint()'s acquire.
+		 */
+		smp_store_release(&ep->file->f_op, ep->orig_fops);
 	}
 	mutex_unlock(&ep->life);
 	return done;
@@ -336,10 +345,13 @@ static bool looks_untouched(const struct vhost_net *net)
  * out goes on with vhost-net alone.
  *
  * Context: process context, may sleep.
+ * Return: 0 if the device is hooked now, -ENOMEM, or -EBUSY for a device that
+ * other code has changed.
  */
-void crosstalk_attach_file(struct file *file, pid_t pid)
+int crosstalk_attach_file(struct file *file, pid_t pid)
 {
 	struct crosstalk_endpoint *ep;
+	int ret = 0;
 
 	mutex_lock(&attach_mutex);
 	ep = file_endpoint(file);
@@ -352,6 +364,7 @@ void crosstalk_attach_file(struct file *file, pid_t pid)
 	if (file->f_op != original.fops || !looks_untouched(file->private_data)) {
 		pr_warn_once("a vhost-net device (pid %d) was changed by other code and is left alone\n",
 			     pid);
+		ret = -EBUSY;
 		goto out;
 	}
 
@@ -361,28 +374,32 @@ void crosstalk_attach_file(struct file *file, pid_t pid)
 
 	ep->id = atomic_inc_return(&next_id) - 1;
 	if (crosstalk_sysfs_add(ep))
-		goto err_remove;
+		goto err_put;
 
 	hook(ep);
 out:
 	mutex_unlock(&attach_mutex);
-	return;
+	return ret;
 
-err_remove:
-	crosstalk_sysfs_remove(ep);
+err_put:
+	/* Never visible: there is nothing to take out of sysfs. */
+	kobject_put(&ep->kobj);
 nomem:
 	mutex_unlock(&attach_mutex);
 	pr_warn_ratelimited("no memory to attach to a vhost-net device (pid %d): it goes on without this module; write 1 to /sys/kernel/vhost_crosstalk/scan to try again\n",
 			    pid);
+	return -ENOMEM;
 }
 
+/* Devices that were found, carried out of the file tables' locks. */
 struct scan {
-	struct task_struct *task;
-	unsigned int nr;
+	struct task_struct *task;	/* the one being looked at */
+	unsigned int size;		/* entries that fit */
+	unsigned int nr;		/* entries that are used */
 	struct {
 		struct file *file;
 		pid_t pid;
-	} found[SCAN_BATCH];
+	} found[];
 };
 
 /* Called with the file table's spinlock held. */
@@ -390,31 +407,30 @@ static int scan_one(const void *data, struct file *file, unsigned int fd)
 {
 	struct scan *scan = (struct scan *)data;
 	const struct vhost_net *net;
-	pid_t pid;
+	const struct mm_struct *mm;
 
 	if (READ_ONCE(file->f_op) != original.fops || file == original.file)
 		return 0;
-	if (scan->nr == SCAN_BATCH)
+	if (scan->nr == scan->size)
 		return 1;
 
 	/* The fd may have been passed on: its owner is who set the mm. */
 	net = file->private_data;
-	pid = READ_ONCE(net->dev.mm) == scan->task->mm ?
-	      task_tgid_nr(scan->task) : 0;
+	mm = READ_ONCE(net->dev.mm);
+	scan->found[scan->nr].pid = mm && mm == scan->task->mm ?
+				    task_tgid_nr(scan->task) : 0;
 	scan->found[scan->nr].file = get_file(file);
-	scan->found[scan->nr].pid = pid;
 	scan->nr++;
 	return 0;
 }
 
-/* Returns whether there may be more than fit into @scan. */
+/* Returns whether all fit into @scan. */
 static bool scan_tasks(struct scan *scan)
 {
 	struct task_struct *leader;
 	struct task_struct *task;
-	bool more = false;
+	bool fit = true;
 
-	scan->nr = 0;
 	rcu_read_lock();
 	for_each_process_thread(leader, task) {
 		/* Threads share their leader's table, as a rule. */
@@ -424,13 +440,40 @@ static bool scan_tasks(struct scan *scan)
 		task_lock(task);
 		scan->task = task;
 		if (task->files && iterate_fd(task->files, 0, scan_one, scan))
-			more = true;
+			fit = false;
 		task_unlock(task);
-		if (more)
+		if (!fit)
 			break;
 	}
 	rcu_read_unlock();
-	return more;
+	return fit;
+}
+
+static void free_scan(struct scan *scan)
+{
+	unsigned int i;
+
+	for (i = 0; i < scan->nr; i++)
+		fput(scan->found[i].file);
+	kvfree(scan);
+}
+
+/* All devices that are not hooked, or NULL when there is no memory for them. */
+static struct scan *scan_devices(void)
+{
+	unsigned int size = SCAN_SIZE;
+	struct scan *scan;
+
+	for (;; size *= 2) {
+		scan = kvzalloc(struct_size(scan, found, size), GFP_KERNEL);
+		if (!scan)
+			return NULL;
+
+		scan->size = size;
+		if (scan_tasks(scan))
+			return scan;
+		free_scan(scan);
+	}
 }
 
 /**
@@ -441,34 +484,27 @@ static bool scan_tasks(struct scan *scan)
  * not found.
  *
  * Context: process context, may sleep; not under attach_mutex.
- * Return: files looked at.
+ * Return: 0, or -ENOMEM when some may have been left out.
  */
-unsigned int crosstalk_attach_scan(void)
+int crosstalk_attach_scan(void)
 {
-	unsigned int total = 0;
-	struct scan *scan;
+	struct scan *scan = scan_devices();
 	unsigned int i;
-	bool more;
+	int ret = 0;
+	int err;
 
-	scan = kmalloc(sizeof(*scan), GFP_KERNEL);
 	if (!scan)
-		return 0;
+		return -ENOMEM;
 
-	do {
-		more = scan_tasks(scan);
-		for (i = 0; i < scan->nr; i++) {
-			crosstalk_attach_file(scan->found[i].file,
-					      scan->found[i].pid);
-			/* Not hooked: a full batch of those would never end. */
-			if (scan->found[i].file->f_op == original.fops)
-				more = false;
-			fput(scan->found[i].file);
-		}
-		total += scan->nr;
-	} while (more);
+	for (i = 0; i < scan->nr; i++) {
+		err = crosstalk_attach_file(scan->found[i].file,
+					    scan->found[i].pid);
+		if (err == -ENOMEM)
+			ret = err;
+	}
 
-	kfree(scan);
-	return total;
+	free_scan(scan);
+	return ret;
 }
 
 /**

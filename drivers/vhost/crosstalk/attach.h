@@ -12,8 +12,8 @@ struct net_device;
 
 int crosstalk_attach_init(void);
 void crosstalk_attach_exit(void);
-void crosstalk_attach_file(struct file *file, pid_t pid);
-unsigned int crosstalk_attach_scan(void);
+int crosstalk_attach_file(struct file *file, pid_t pid);
+int crosstalk_attach_scan(void);
 void crosstalk_attach_renamed(const struct net_device *dev);
 
 #if CROSSTALK_HAVE_KRETPROBES

@@ -36,6 +36,13 @@ struct call {
 static LLIST_HEAD(found_files);
 /* A find for which there was no memory: look everywhere instead. */
 static bool need_scan;
+static bool registered;
+
+/* After which memory may be there again. */
+#define RETRY_DELAY HZ
+
+static void attach_found(struct work_struct *work);
+static DECLARE_DELAYED_WORK(attach_work, attach_found);
 
 static void attach_found(struct work_struct *work)
 {
@@ -44,16 +51,17 @@ static void attach_found(struct work_struct *work)
 	struct found *tmp;
 
 	llist_for_each_entry_safe(found, tmp, first, node) {
-		crosstalk_attach_file(found->file, found->pid);
+		if (crosstalk_attach_file(found->file, found->pid) == -ENOMEM)
+			WRITE_ONCE(need_scan, true);
 		fput(found->file);
 		kfree(found);
 	}
 
-	if (xchg(&need_scan, false))
-		crosstalk_attach_scan();
+	if (xchg(&need_scan, false) && crosstalk_attach_scan()) {
+		WRITE_ONCE(need_scan, true);
+		schedule_delayed_work(&attach_work, RETRY_DELAY);
+	}
 }
-
-static DECLARE_WORK(attach_work, attach_found);
 
 static int ioctl_entry(struct kretprobe_instance *ri, struct pt_regs *regs)
 {
@@ -83,7 +91,8 @@ static int ioctl_return(struct kretprobe_instance *ri, struct pt_regs *regs)
 	} else {
 		WRITE_ONCE(need_scan, true);
 	}
-	schedule_work(&attach_work);
+	/* Soon: until then our reference keeps a device that is closed open. */
+	mod_delayed_work(system_highpri_wq, &attach_work, 0);
 	return 0;
 }
 
@@ -103,18 +112,26 @@ static struct kretprobe ioctl_probe = {
  */
 int crosstalk_probe_init(void)
 {
-	return register_kretprobe(&ioctl_probe);
+	int ret = register_kretprobe(&ioctl_probe);
+
+	registered = !ret;
+	return ret;
 }
 
 /**
- * crosstalk_probe_exit() - stop looking; what was found is attached
+ * crosstalk_probe_exit() - stop looking
  *
  * Context: process context, may sleep.
  */
 void crosstalk_probe_exit(void)
 {
+	if (!registered)
+		return;
+
 	unregister_kretprobe(&ioctl_probe);
-	flush_work(&attach_work);
+	/* What was found holds references: attach it, then do not try again. */
+	flush_delayed_work(&attach_work);
+	cancel_delayed_work_sync(&attach_work);
 	if (ioctl_probe.nmissed)
 		pr_info("%d device starts were missed by the probe\n",
 			ioctl_probe.nmissed);

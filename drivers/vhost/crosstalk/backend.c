@@ -2,10 +2,11 @@
 /*
  * The backend socket of a TX queue: what it is, and how frames reach it.
  *
- * Frames are handed over just as vhost-net's handle_tx_copy() does (as of
- * "vhost-net: use page_frag_cache for XDP buffers" and the header checks that
- * followed it): small ones are copied into buffers that the tap turns into skbs
- * without another copy, a batch at a time; large ones go one by one.
+ * Frames are handed over as vhost-net's handle_tx_copy() of 6.12 does (it
+ * follows the page_frag_cache conversion of vhost_net_build_xdp() and the
+ * header checks after it): small ones are copied into buffers that the tap
+ * turns into skbs without another copy, a batch at a time; large ones go one by
+ * one.
  */
 
 #include <linux/align.h>
@@ -138,7 +139,8 @@ int crosstalk_copy_from_segments(void *to, const struct iovec *iov,
 	for (; nr && len; nr--, iov++) {
 		size_t size = min(len, iov->iov_len - skip);
 
-		if (unlikely(copy_from_user(to, iov->iov_base + skip, size)))
+		/* vhost checked the addresses when it got the memory table. */
+		if (unlikely(__copy_from_user(to, iov->iov_base + skip, size)))
 			return -EFAULT;
 		skip = 0;
 		to += size;
@@ -167,6 +169,16 @@ static int fix_hdr_len(const struct vhost_virtqueue *vq,
 
 	gso->hdr_len = cpu_to_vq16(vq, csum_end);
 	return vq16_to_cpu(vq, gso->hdr_len) > len ? -EINVAL : 0;
+}
+
+/* Large pages if they come without effort, as the stack does it. */
+static void *alloc_frag(struct page_frag_cache *cache, unsigned int size)
+{
+	void *buf;
+
+	buf = page_frag_alloc(cache, size, (GFP_KERNEL | __GFP_NOWARN) &
+					   ~__GFP_DIRECT_RECLAIM);
+	return likely(buf) ? buf : page_frag_alloc(cache, size, GFP_KERNEL);
 }
 
 /**
@@ -206,7 +218,7 @@ int crosstalk_backend_build(struct crosstalk_txbatch *batch,
 		return -ENOSPC;
 
 	/* All sizes are multiples of the cache line, and so all addresses. */
-	buf = page_frag_alloc(&batch->frag, buflen, GFP_KERNEL);
+	buf = alloc_frag(&batch->frag, buflen);
 	if (unlikely(!buf))
 		return -ENOMEM;
 

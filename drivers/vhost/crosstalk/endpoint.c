@@ -135,31 +135,22 @@ static enum crosstalk_reason judge(struct crosstalk_endpoint *ep)
 	return CROSSTALK_REASON_NONE;
 }
 
-static void set_name(struct crosstalk_endpoint *ep, const char *name,
-		     int ifindex, const struct net *netns)
-{
-	spin_lock(&ep->name_lock);
-	strscpy(ep->ifname, name, sizeof(ep->ifname));
-	ep->ifindex = ifindex;
-	ep->netns = netns;
-	spin_unlock(&ep->name_lock);
-}
-
 static void look_at_backend(struct crosstalk_endpoint *ep, struct socket *sock)
 {
-	const struct net *netns;
-	char name[IFNAMSIZ];
-	int ifindex;
-
 	crosstalk_backend_probe(&ep->backend, sock);
 	/* A stopped device keeps the name it had: its VM comes back. */
 	if (!sock)
 		return;
 
-	if (crosstalk_backend_dev_get(&ep->backend, name, &ifindex, &netns))
-		set_name(ep, name, ifindex, netns);
-	else
-		set_name(ep, "", 0, NULL);
+	/* A rename comes before this, and is read, or after it, and is told. */
+	spin_lock(&ep->name_lock);
+	if (!crosstalk_backend_dev_get(&ep->backend, ep->ifname, &ep->ifindex,
+				       &ep->netns)) {
+		ep->ifname[0] = '\0';
+		ep->ifindex = 0;
+		ep->netns = NULL;
+	}
+	spin_unlock(&ep->name_lock);
 }
 
 static void log_reason(struct crosstalk_endpoint *ep)

@@ -35,17 +35,18 @@ enum crosstalk_reason {
 
 /*
  * Counters of one endpoint.  Those of the TX side are written under tx->mutex
- * only, so that they need no atomic; rx_kicks is written by the RX side.
+ * only, so that they need no atomic; rx_kicks is written by the RX side, which
+ * may have a worker of its own, and has no lock.
  */
 struct crosstalk_stats {
 	u64 tx_packets;		/* frames taken off the TX ring and completed */
 	u64 tx_bytes;		/* their bytes, virtio-net header not counted */
-	u64 tx_slow_packets;	/* those that went to the backend socket */
+	u64 tx_slow_packets;	/* those that were meant for the socket */
 	u64 tx_errors;		/* frames that could not be sent, and bad chains */
 	u64 tx_kicks;		/* times that the TX work ran */
 	u64 tx_batches;		/* batches handed to the backend socket */
 	u64 tx_notify;		/* interrupts raised for the TX queue */
-	atomic64_t rx_kicks;	/* times that the RX work ran */
+	atomic64_t rx_kicks ____cacheline_aligned_in_smp; /* RX work ran */
 };
 
 /**

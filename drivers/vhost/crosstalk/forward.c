@@ -7,7 +7,8 @@
  *
  *  - a frame that the socket refuses for good, one at a time or in a batch, is
  *    completed and counted in tx_errors.  vhost-net forgets the chains of a
- *    refused batch and tries a malformed single frame again for ever.
+ *    refused batch and tries a malformed single frame again for ever;
+ *  - no more chains are held back for one completion than the ring has entries.
  */
 
 #include <linux/if_ether.h>
@@ -36,6 +37,12 @@ enum tx_next {
 	TX_STOP,	/* leave until something kicks the queue again */
 };
 
+static void ring_error(struct tx_run *run)
+{
+	run->ep->stats.tx_errors++;
+	crosstalk_vring_error(&run->nvq->vq);
+}
+
 /* Sends what is batched, completes all chains so far, interrupts the guest. */
 static void flush(struct tx_run *run)
 {
@@ -51,7 +58,9 @@ static void flush(struct tx_run *run)
 	if (!batch->nr_heads)
 		return;
 
-	crosstalk_vring_add_used(vq, batch->heads, batch->nr_heads);
+	if (unlikely(crosstalk_vring_add_used(vq, batch->heads,
+					      batch->nr_heads)))
+		ring_error(run);
 	batch->nr_heads = 0;
 	if (crosstalk_vring_signal(vq))
 		stats->tx_notify++;
@@ -82,7 +91,7 @@ static enum tx_next retry_later(struct tx_run *run)
 static void peek_source(struct tx_run *run, const struct crosstalk_chain *chain)
 {
 	const struct vhost_net_virtqueue *nvq = run->nvq;
-	u8 source[ETH_ALEN];
+	u8 source[ETH_ALEN] __aligned(2);
 
 	if (!crosstalk_copy_from_segments(source, nvq->vq.iov, chain->out,
 					  nvq->vhost_hlen + nvq->sock_hlen +
@@ -165,7 +174,7 @@ static bool next_chain(struct tx_run *run, struct crosstalk_chain *chain)
 	/* A bad ring or frame: the queue rests until the next kick. */
 	if (unlikely(ret < 0 || chain->in ||
 		     chain->out_len <= run->nvq->vhost_hlen)) {
-		run->ep->stats.tx_errors++;
+		ring_error(run);
 		return false;
 	}
 	return true;
@@ -175,8 +184,11 @@ static void tx_loop(struct tx_run *run)
 {
 	struct crosstalk_stats *stats = &run->ep->stats;
 	struct vhost_net_virtqueue *nvq = run->nvq;
-	unsigned int limit = crosstalk_batch();
 	struct crosstalk_chain chain;
+	unsigned int limit;
+
+	/* A guest that refills a small ring meanwhile must not overrun it. */
+	limit = min(crosstalk_batch(), nvq->vq.num);
 
 	do {
 		if (run->batch->nr_heads >= limit)
@@ -196,7 +208,8 @@ static void tx_loop(struct tx_run *run)
 				       chain.out_len - nvq->vhost_hlen);
 		complete_chain(run, &chain);
 	} while (likely(!vhost_exceeds_weight(&nvq->vq, ++run->frames,
-					      run->bytes)));
+					      min_t(size_t, run->bytes,
+						    INT_MAX))));
 
 	flush(run);
 }
@@ -218,6 +231,9 @@ void crosstalk_forward(struct crosstalk_endpoint *ep)
 		.batch = &ep->batch,
 		.can_batch = ep->backend.sock->sk->sk_sndbuf == INT_MAX,
 	};
+
+	if (unlikely(!vq_meta_prefetch(&run.nvq->vq)))
+		return;
 
 	vhost_disable_notify(&net->dev, &run.nvq->vq);
 	/* The socket's writability is of no interest while frames are sent. */

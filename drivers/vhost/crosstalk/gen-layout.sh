@@ -35,24 +35,30 @@ die()
 kver='' kdir='' out='' vmlinux='' modroot=''
 while [ $# -gt 0 ]; do
 	case $1 in
-	--kver) kver=$2; shift ;;
-	--kdir) kdir=$2; shift ;;
-	--out) out=$2; shift ;;
-	--vmlinux) vmlinux=$2; shift ;;
-	--modroot) modroot=$2; shift ;;
 	-h|--help) usage; exit 0 ;;
+	--kver|--kdir|--out|--vmlinux|--modroot)
+		[ $# -ge 2 ] || { usage >&2; exit 2; }
+		eval "${1#--}=\$2"
+		shift 2 ;;
 	*) usage >&2; exit 2 ;;
 	esac
-	shift
 done
 [ -n "$kver" ] && [ -n "$kdir" ] && [ -n "$out" ] || { usage >&2; exit 2; }
 
-command -v pahole >/dev/null ||
-	die "pahole is missing: install the package 'dwarves' (apt-get install dwarves)"
+# need TOOL PACKAGE
+need()
+{
+	command -v "$1" >/dev/null ||
+		die "$1 is missing: install the package '$2' (apt-get install $2)"
+}
+
+need pahole dwarves
+need readelf binutils
 
 mkdir -p "$out"
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/gen-layout.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
+trap 'exit 1' HUP INT TERM
 
 running=$(uname -r)
 
@@ -94,8 +100,8 @@ find_btf()
 			[ -r "$f$z" ] || continue
 			case $z in
 			'') btf=$f; return ;;
-			.xz) xz -dc "$f$z" > "$tmp/$1.ko" ;;
-			.zst) zstd -qdc "$f$z" > "$tmp/$1.ko" ;;
+			.xz) need xz xz-utils; xz -dc "$f$z" > "$tmp/$1.ko" ;;
+			.zst) need zstd zstd; zstd -qdc "$f$z" > "$tmp/$1.ko" ;;
 			.gz) gzip -dc "$f$z" > "$tmp/$1.ko" ;;
 			esac
 			btf=$tmp/$1.ko
@@ -104,9 +110,12 @@ find_btf()
 	done
 	if [ "$kver" = "$running" ] && [ -r "/sys/kernel/btf/$1" ]; then
 		btf=/sys/kernel/btf/$1
-	else
-		# Built in: its types are in the image itself.
+	elif grep -qs "/$1\.ko" "$modroot/lib/modules/$kver/modules.builtin" \
+			       "$kdir/modules.builtin"; then
+		# Its types are in the image itself.
 		btf=$vmlinux
+	else
+		die "no $1 module of kernel $kver found: install its linux-image package, or pass MODROOT=<directory above lib/modules>"
 	fi
 }
 
@@ -126,8 +135,10 @@ print_structs()
 	for s in "$@"; do
 		# shellcheck disable=SC2086 # $base is one word or none
 		pahole -F btf $base -C "$s" "$btf" > "$tmp/$s" 2>"$tmp/err" || true
-		grep -q "^struct $s {" "$tmp/$s" ||
-			die "kernel $kver has no 'struct $s' in the BTF of $mod: this kernel's vhost is not one that vhost_crosstalk understands"
+		grep -q "^struct $s {" "$tmp/$s" || {
+			cat "$tmp/err" >&2
+			die "pahole finds no 'struct $s' in the BTF of $mod of kernel $kver: either this pahole is too old for that kernel, or vhost_crosstalk does not understand its $mod"
+		}
 		cat "$tmp/$s"
 	done
 }
@@ -139,13 +150,30 @@ print_structs()
 	print_structs tun drivers/net tun_file tun_struct
 } > "$tmp/structs"
 
-# What forward.c and endpoint.c cannot do without.
-for member in last_avail_idx avail_idx last_used_idx used_flags signalled_used \
-	      signalled_used_valid log_used umem iotlb private_data \
-	      acked_features busyloop_timeout call_ctx poll; do
-	grep -q "[^a-z_]$member;" "$tmp/vhost_virtqueue" ||
-		die "struct vhost_virtqueue of kernel $kver has no member '$member': this kernel's vhost is not one that vhost_crosstalk understands"
-done
+# What the module cannot do without.
+# require STRUCT MEMBER...
+require()
+{
+	struct=$1
+	shift
+	for member in "$@"; do
+		grep -q "[^a-z_]$member\(\[[0-9]*\]\)\?;" "$tmp/$struct" ||
+			grep -q "[^a-z_]$member __attribute__" "$tmp/$struct" ||
+			die "struct $struct of kernel $kver has no member '$member': vhost_crosstalk does not understand this kernel's vhost"
+	done
+}
+
+require vhost_work fn
+require vhost_poll work
+require vhost_virtqueue mutex num desc avail used call_ctx error_ctx poll \
+	last_avail_idx avail_idx last_used_idx used_flags signalled_used \
+	signalled_used_valid log_used iov umem iotlb private_data \
+	acked_features is_le busyloop_timeout
+require vhost_dev mm vqs nvqs
+require vhost_net_virtqueue vq vhost_hlen sock_hlen ubufs
+require vhost_net dev vqs poll
+require tun_file socket tun
+require tun_struct dev
 
 # pahole's comments carry offset and size: they become assertions, so that a
 # struct that the compiler lays out in another way stops the build.

@@ -46,6 +46,7 @@ static const struct crosstalk_member vhost_virtqueue_members[] = {
 	MEMBER(vhost_virtqueue, avail),
 	MEMBER(vhost_virtqueue, used),
 	MEMBER(vhost_virtqueue, call_ctx),
+	MEMBER(vhost_virtqueue, error_ctx),
 	MEMBER(vhost_virtqueue, poll),
 	MEMBER(vhost_virtqueue, last_avail_idx),
 	MEMBER(vhost_virtqueue, avail_idx),

@@ -155,6 +155,20 @@ static ssize_t enable_show(struct crosstalk_endpoint *ep,
 	return sysfs_emit(buf, "%d\n", READ_ONCE(ep->enable));
 }
 
+/* 0 or 1 and nothing else: kstrtobool() would take "yesterday" for yes. */
+static int parse_switch(const char *buf, bool *on)
+{
+	u8 val;
+	int ret;
+
+	ret = kstrtou8(buf, 0, &val);
+	if (ret || val > 1)
+		return -EINVAL;
+
+	*on = val;
+	return 0;
+}
+
 static ssize_t enable_store(struct crosstalk_endpoint *ep,
 			    const struct ep_attribute *attr, const char *buf,
 			    size_t count)
@@ -162,7 +176,7 @@ static ssize_t enable_store(struct crosstalk_endpoint *ep,
 	bool enable;
 	int ret;
 
-	ret = kstrtobool(buf, &enable);
+	ret = parse_switch(buf, &enable);
 	if (ret)
 		return ret;
 
@@ -252,7 +266,7 @@ int crosstalk_sysfs_add(struct crosstalk_endpoint *ep)
 
 /**
  * crosstalk_sysfs_remove() - take an endpoint's directory away and free it
- * @ep: unhooked endpoint, visible or not
+ * @ep: unhooked endpoint that crosstalk_sysfs_add() made visible
  *
  * Waits for readers and writers of its files, who may thus look at the endpoint
  * without a reference.
@@ -278,7 +292,7 @@ static ssize_t global_enable_store(struct kobject *kobj,
 	bool enable;
 	int ret;
 
-	ret = kstrtobool(buf, &enable);
+	ret = parse_switch(buf, &enable);
 	if (ret)
 		return ret;
 
@@ -302,9 +316,7 @@ static ssize_t batch_store(struct kobject *kobj, struct kobj_attribute *attr,
 	int ret;
 
 	ret = kstrtouint(buf, 0, &batch);
-	if (ret)
-		return ret;
-	if (!crosstalk_batch_valid(batch))
+	if (ret || !crosstalk_batch_valid(batch))
 		return -EINVAL;
 
 	WRITE_ONCE(crosstalk_tunables.batch, batch);
@@ -319,14 +331,14 @@ static ssize_t scan_store(struct kobject *kobj, struct kobj_attribute *attr,
 	bool scan;
 	int ret;
 
-	ret = kstrtobool(buf, &scan);
+	ret = parse_switch(buf, &scan);
 	if (ret)
 		return ret;
 	if (!scan)
 		return -EINVAL;
 
-	crosstalk_attach_scan();
-	return count;
+	ret = crosstalk_attach_scan();
+	return ret ? ret : count;
 }
 
 static struct kobj_attribute scan_attr = __ATTR_WO(scan);

@@ -30,10 +30,12 @@ struct desc {
 struct walk {
 	struct vhost_virtqueue *vq;
 	struct crosstalk_chain *chain;
+	/* Descriptors that the chain may still have. */
+	unsigned int left;
 	/*
-	 * The region that was hit last: chains rarely leave it.  The memory
-	 * table is replaced and freed under vq->mutex, so it holds until that
-	 * is dropped.
+	 * The region that was hit last: chains rarely leave it.  vq->umem is
+	 * replaced under vq->mutex and freed after that, so it holds until the
+	 * mutex is dropped.
 	 */
 	const struct vhost_iotlb_map *map;
 };
@@ -98,7 +100,7 @@ static int translate(struct walk *walk, u64 addr, u32 len, bool write)
 	return 0;
 }
 
-/* A descriptor as two words: what user access reads fastest. */
+/* A descriptor as two words, each of which is loaded once. */
 union raw_desc {
 	struct vring_desc desc;
 	u64 word[2];
@@ -154,9 +156,10 @@ static int read_indirect_desc(struct walk *walk, struct desc *desc, u64 addr)
 			return -EPERM;
 
 		size = min_t(u64, sizeof(raw) - done, map->last - addr + 1);
-		if (unlikely(copy_from_user((void *)&raw + done,
-					    u64_to_user_ptr(map->addr + addr -
-							    map->start), size)))
+		if (unlikely(__copy_from_user((void *)&raw + done,
+					      u64_to_user_ptr(map->addr + addr -
+							      map->start),
+					      size)))
 			return -EFAULT;
 		addr += size;
 		done += size;
@@ -170,6 +173,10 @@ static int add_buffer(struct walk *walk, const struct desc *desc)
 {
 	struct crosstalk_chain *chain = walk->chain;
 	bool write = desc->flags & VRING_DESC_F_WRITE;
+
+	/* Empty buffers in many tables would keep the worker for minutes. */
+	if (unlikely(!walk->left--))
+		return -EINVAL;
 
 	if (!write) {
 		/* Readable descriptors come before writable ones. */
@@ -253,7 +260,11 @@ static int refresh_avail_idx(struct vhost_virtqueue *vq)
 int crosstalk_vring_fetch(struct vhost_virtqueue *vq,
 			  struct crosstalk_chain *chain)
 {
-	struct walk walk = { .vq = vq, .chain = chain };
+	struct walk walk = {
+		.vq = vq,
+		.chain = chain,
+		.left = vq->num + USHRT_MAX + 1,
+	};
 	unsigned int found = 0;
 	__virtio16 ring_head;
 	struct desc desc;
@@ -408,3 +419,15 @@ bool crosstalk_vring_signal(struct vhost_virtqueue *vq)
 	return true;
 }
 EXPORT_SYMBOL_FOR_CROSSTALK_TEST(crosstalk_vring_signal);
+
+/**
+ * crosstalk_vring_error() - tell the device's owner that its ring is broken
+ * @vq: virtqueue
+ *
+ * Context: vq->mutex held.
+ */
+void crosstalk_vring_error(struct vhost_virtqueue *vq)
+{
+	if (vq->error_ctx)
+		crosstalk_eventfd_signal(vq->error_ctx);
+}

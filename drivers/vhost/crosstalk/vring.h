@@ -25,6 +25,7 @@ int crosstalk_vring_fetch(struct vhost_virtqueue *vq,
 			  struct crosstalk_chain *chain);
 int crosstalk_vring_add_used(struct vhost_virtqueue *vq,
 			     struct vring_used_elem *heads, unsigned int count);
+void crosstalk_vring_error(struct vhost_virtqueue *vq);
 bool crosstalk_vring_signal(struct vhost_virtqueue *vq);
 
 #endif /* _CROSSTALK_VRING_H */

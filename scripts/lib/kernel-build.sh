@@ -6,9 +6,11 @@
 
 SOURCE_PACKAGE=linux-source-6.12
 
+# What is installed; where nothing is, what the cached kernel was built from
 build_source_version()
 {
-	dpkg-query -W -f '${Version}' $SOURCE_PACKAGE 2>/dev/null || :
+	dpkg-query -W -f '${Version}' $SOURCE_PACKAGE 2>/dev/null ||
+		cat "$dir/source" 2>/dev/null || :
 }
 
 build_source_dir() { echo "$CACHE/src/linux-$(build_source_version)"; }
@@ -21,8 +23,11 @@ build_fragment()
 # What decides whether to build again: source, options, compiler
 build_stamp()
 {
-	{ build_source_version; gcc -dumpfullversion; build_fragment; } |
-		sha256sum | cut -d' ' -f1
+	{
+		build_source_version
+		gcc -dumpfullversion 2>/dev/null || :
+		build_fragment
+	} | sha256sum | cut -d' ' -f1
 }
 
 build_current() { [ "$(build_stamp)" = "$(cat "$dir/stamp" 2>/dev/null)" ]; }
@@ -81,8 +86,8 @@ build_check_config()
 # One line for whoever waits; the totals are those of the fragments as of 6.12
 build_report()
 {
-	local done_ total=1900
-	[ "$name" = debug ] && total=2500
+	local done_ total=1240
+	[ "$name" = debug ] && total=1790
 	done_=$(grep -cE '^  (CC|AS|LD) ' "$1" || :)
 	printf '%s: %s: %s of about %s objects, %d s\n' "$PROG" "$name" \
 		"$done_" "$total" "$SECONDS"
@@ -100,11 +105,23 @@ build_run()
 	progress_end
 }
 
+# Unpacked sources that neither kernel was built from any more
+build_forget_sources()
+{
+	local src
+	for src in "$CACHE"/src/linux-*; do
+		grep -qxF -e "${src##*/linux-}" "$CACHE"/kernels/*/source ||
+			rm -rf "$src"
+	done
+}
+
 build_get()
 {
 	local stamp
 
 	"$SCRIPTS/deps" kernels
+	# on a fresh machine only the compiler may have been missing
+	if ! $update && ready; then return; fi
 	stamp=$(build_stamp)
 	build_unpack
 	# A changed option is an incremental build; make sorts that out. Another
@@ -129,6 +146,7 @@ build_get()
 	rm -rf "$dir/root"
 	build_run INSTALL_MOD_PATH="$dir/root" INSTALL_MOD_STRIP=1 modules_install
 	objcopy -g "$dir/build/vmlinux" "$dir/image"
+	build_forget_sources
 	echo "$stamp" >"$dir/stamp"
 	cat "$dir/build/include/config/kernel.release" >"$dir/kver"
 }

@@ -91,7 +91,7 @@ deb_get()
 {
 	local kver deb common new=$dir/new
 
-	"$SCRIPTS/deps" kernels
+	"$SCRIPTS/deps" vm
 	if $update; then deb_update; fi
 	kver=$(deb_releases | head -n1)
 	if [ -z "$kver" ]; then

@@ -35,10 +35,10 @@ make_initramfs()
 # few seconds, and remember the answer until the machine is booted again.
 kvm_works()
 {
-	local known
+	local boot known=$CACHE/kernels/$NAME/kvm answer=no
 	[ -w /dev/kvm ] || return 1
-	known=$CACHE/kvm-$NAME-$(cat /proc/sys/kernel/random/boot_id)
-	if [ ! -s "$known" ]; then
+	boot=$(cat /proc/sys/kernel/random/boot_id)
+	if ! grep -qs "^$boot " "$known"; then
 		say "trying whether KVM works on this machine"
 		if timeout 30 qemu-system-x86_64 -M q35 -accel kvm -cpu host -m 512 \
 			-nodefaults -no-user-config -nographic -no-reboot \
@@ -46,28 +46,33 @@ kvm_works()
 			-initrd "$TMP/initramfs.cpio" \
 			-append "console=ttyS0 panic=-1 crosstalk.probe=1" \
 			</dev/null 2>&1 | grep -q crosstalk-alive; then
-			echo yes >"$known"
-		else
-			echo no >"$known"
+			answer=yes
 		fi
+		echo "$boot $answer" >"$known"
 	fi
-	[ "$(cat "$known")" = yes ]
+	grep -q "^$boot yes" "$known"
 }
+
+kvm_nests() { grep -qs '[Y1]' /sys/module/kvm_*/parameters/nested; }
 
 choose_accelerator()
 {
+	local tcg=(-accel tcg,thread=multi,tb-size=512)
 	# No "rep movsb": TCG would copy byte by byte
 	CPU=EPYC,+svm,-erms,-fsrm
 	if [ $ICOUNT = 1 ]; then
 		ACCEL="tcg, counting instructions"
 		accel=(-accel tcg,thread=single -icount "shift=0,sleep=off")
+	elif [ "$NESTED" = 1 ] && ! kvm_nests; then
+		ACCEL="tcg (no nested KVM here)"
+		accel=("${tcg[@]}")
 	elif kvm_works; then
 		ACCEL=kvm
 		CPU=host
 		accel=(-accel kvm)
 	else
 		ACCEL="tcg (/dev/kvm does not work here)"
-		accel=(-accel tcg,thread=multi,tb-size=512)
+		accel=("${tcg[@]}")
 	fi
 }
 

@@ -20,7 +20,9 @@ struct ktap_case {
 	const char *name;
 	void (*run)(void);
 	unsigned int seconds;		/* time limit; 0: the default, 60 */
-	bool slow;			/* not part of a quick run */
+	bool slow;			/* quick runs leave it out, unless
+					 * CROSSTALK_SLOW is set
+					 */
 };
 
 /* Runs all cases, or those that are named in argv; returns the exit status. */

@@ -134,7 +134,7 @@ static void enable(void)
 	ctl_wait(w->peer[0].tap, 1, &ep[0]);
 	ctl_wait(w->peer[1].tap, 1, &ep[1]);
 	vp_go(w);
-	for (i = 0; i < 10; i++) {
+	for (i = 0; i < (ktap_quick() ? 2 : 10); i++) {
 		vp_wait_frames(w, 100);
 		ktap_assert(!ctl_write("enable", "0"), "enable");
 		vp_wait_frames(w, 200);
@@ -217,7 +217,7 @@ static void never_started(void)
 	ctl_need_loaded();
 	vp_cfg_default(&c);
 	vp_bridge_add(c.bridge, 0);
-	for (i = 0; i < 20; i++) {
+	for (i = 0; i < (ktap_quick() ? 4 : 20); i++) {
 		ktap_assert(!vp_open(&p, &c, 0), "peer");
 		ctl_scan();
 		if (i & 1)

@@ -19,7 +19,6 @@
 #define ATTACKER	0
 #define SINK		1
 #define GOOD_LEN	100
-#define SETTLE_MS	25	/* nothing moves any more */
 
 struct outcome {
 	u16 used, base;		/* completed; consumed */
@@ -545,18 +544,21 @@ static bool take(void)
 	return any;
 }
 
-/* Until nothing has happened for a while. */
+/*
+ * Until everything has happened that will.  A kick queues its work at once,
+ * and SET_MEM_TABLE waits for the work that is queued.
+ */
 static void settle(void)
 {
-	u64 quiet = vp_now_ms();
-	u16 used = tx()->used->idx;
+	unsigned int i;
 
-	while (vp_now_ms() - quiet < SETTLE_MS * vp_slowness()) {
-		if (take() || READ_ONCE(tx()->used->idx) != used) {
-			used = READ_ONCE(tx()->used->idx);
-			quiet = vp_now_ms();
-		}
+	for (i = 0; i < 2; i++) {
+		ktap_assert(!vp_set_mem(&attacker, false), "flush");
+		/* Frames that the host's backlog still has. */
 		vp_sleep_ms(1);
+		ktap_assert(!vp_set_mem(&sink, false), "flush");
+		while (take())
+			ktap_assert(!vp_set_mem(&sink, false), "flush");
 	}
 }
 

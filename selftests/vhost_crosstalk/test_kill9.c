@@ -10,7 +10,7 @@
 
 static void victim(bool reload)
 {
-	unsigned int i, n = ktap_count("CROSSTALK_KILLS", 25, 5);
+	unsigned int i, n = ktap_count("CROSSTALK_KILLS", 25, 3);
 	struct vp_world *w;
 	struct vp_cfg c;
 	char tap[16];
@@ -83,7 +83,7 @@ static void ev_restart(struct vp_peer *p, u64 n)
 
 static void in_ioctl(void)
 {
-	unsigned int i, n = ktap_count("CROSSTALK_KILLS", 25, 5);
+	unsigned int i, n = ktap_count("CROSSTALK_KILLS", 25, 3);
 	struct vp_world *w;
 	struct vp_cfg c;
 
@@ -122,7 +122,7 @@ static void everybody(void)
 
 	ctl_need_loaded();
 	vp_cfg_default(&c);
-	for (k = 0; k < ktap_count("CROSSTALK_KILLS", 10, 2); k++) {
+	for (k = 0; k < ktap_count("CROSSTALK_KILLS", 10, 1); k++) {
 		w = vp_world_new(4, c.bridge, 0);
 		vp_world_mesh(w);
 		for (i = 0; i < 4; i++)

@@ -103,7 +103,7 @@ static void forked_owner(void)
 	vp_cfg_default(&c);
 	w = vp_world_new(1, c.bridge, 0);
 	(void)w;
-	for (i = 0; i < 10; i++) {
+	for (i = 0; i < (ktap_quick() ? 4 : 10); i++) {
 		pid_t pid;
 
 		ktap_assert(!vp_open(&p, &c, 0) && !vp_start(&p), "peer");

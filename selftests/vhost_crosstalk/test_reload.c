@@ -52,7 +52,7 @@ static void two(void)
 	struct vp_cfg c;
 
 	vp_cfg_default(&c);
-	cycles(2, ktap_count("CROSSTALK_CYCLES", 200, 4), NULL, &c);
+	cycles(2, ktap_count("CROSSTALK_RELOADS", 200, 3), NULL, &c);
 }
 
 /* Three guests that differ, with frames of all sizes. */
@@ -70,7 +70,7 @@ static void mixed(void)
 	c.tx_chain = 4;
 	c.tx_layout = VP_LAYOUT_RANDOM;
 	c.rx_buf = 1024;
-	cycles(3, ktap_count("CROSSTALK_CYCLES", 100, 4) / 2, &t, &c);
+	cycles(3, ktap_count("CROSSTALK_CYCLES", 40, 2) / 2, &t, &c);
 }
 
 static void big(void)
@@ -84,7 +84,7 @@ static void big(void)
 	vp_cfg_default(&c);
 	c.tx_buf = 65535;
 	c.tx_num = 32;
-	cycles(2, ktap_count("CROSSTALK_CYCLES", 50, 2) / 2, &t, &c);
+	cycles(2, ktap_count("CROSSTALK_CYCLES", 20, 2) / 2, &t, &c);
 }
 
 /* One frame at a time: every notification counts. */
@@ -94,7 +94,7 @@ static void ping_pong(void)
 	struct vp_cfg c;
 
 	vp_cfg_default(&c);
-	cycles(2, ktap_count("CROSSTALK_CYCLES", 100, 4) / 2, &t, &c);
+	cycles(2, ktap_count("CROSSTALK_CYCLES", 40, 2) / 2, &t, &c);
 }
 
 static void queues(void)
@@ -106,11 +106,11 @@ static void queues(void)
 
 	vp_cfg_default(&c);
 	c.queues = 3;
-	cycles(2, ktap_count("CROSSTALK_CYCLES", 50, 6) / 2, &t, &c);
+	cycles(2, ktap_count("CROSSTALK_CYCLES", 20, 2) / 2, &t, &c);
 }
 
 static const struct ktap_case cases[] = {
-	{ "two", two, 200 },
+	{ "two", two, 300 },
 	{ "mixed", mixed, 100 },
 	{ "big", big, 100 },
 	{ "ping_pong", ping_pong, 100 },

@@ -144,7 +144,7 @@ static void under_traffic(vp_event_fn *event, unsigned int n)
 	ktap_assert(!ctl_count(), "%u endpoints are left", ctl_count());
 }
 
-#define EVENTS	ktap_count("CROSSTALK_EVENTS", 60, 8)
+#define EVENTS	ktap_count("CROSSTALK_EVENTS", 60, 6)
 
 static void stop_start(void)
 {
@@ -204,7 +204,7 @@ static void everything_reload(void)
 		vp_spawn(w, i, &c);
 	vp_wait_ready(w);
 	vp_go(w);
-	for (i = 0; i < ktap_count("CROSSTALK_CYCLES", 20, 3); i++) {
+	for (i = 0; i < ktap_count("CROSSTALK_CYCLES", 20, 1); i++) {
 		ctl_need_unloaded();
 		vp_wait_events(w, 3);
 		ctl_need_loaded();

@@ -634,6 +634,44 @@ static void fetch_large_table(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, g->vq.iotlb_iov[0].iov_len, 0);
 }
 
+/*
+ * Many tables of empty buffers would keep the worker for minutes.  Here the
+ * module is stricter than vhost, on purpose.
+ */
+static void fetch_endless_empty(struct kunit *test)
+{
+	/* The longest table, and its end again: all that a chain may have. */
+	struct guest_desc tables[] = {
+		{
+			GUEST_BIG, (USHRT_MAX + 1) * DESC_SIZE,
+			F_INDIRECT | F_NEXT, 1,
+		}, {
+			GUEST_BIG + (USHRT_MAX + 1 - GUEST_RING_NUM) * DESC_SIZE,
+			GUEST_RING_NUM * DESC_SIZE, F_INDIRECT,
+		},
+	};
+	struct guest_desc desc = { BUF, 0, F_NEXT };
+	struct guest *g = test->priv;
+	struct crosstalk_chain chain;
+	unsigned int i;
+
+	for (i = 0; i < USHRT_MAX + 1; i++)
+		guest_put_table(g, GUEST_BIG + i * DESC_SIZE, &desc, 1);
+	desc.flags = 0;
+	guest_put_table(g, GUEST_BIG + USHRT_MAX * DESC_SIZE, &desc, 1);
+	guest_put_desc(g, 0, &tables[0]);
+	guest_put_desc(g, 1, &tables[1]);
+	guest_put_avail(g, 0, 0);
+	KUNIT_EXPECT_EQ(test, fetch_both(test, &chain), 1);
+
+	tables[1].addr -= DESC_SIZE;
+	tables[1].len += DESC_SIZE;
+	guest_put_desc(g, 1, &tables[1]);
+	guest_put_avail(g, 1, 0);
+	KUNIT_EXPECT_EQ(test, crosstalk_vring_fetch(&g->vq, &chain), -EINVAL);
+	KUNIT_EXPECT_EQ(test, g->vq.last_avail_idx, 1);
+}
+
 struct avail_case {
 	const char *name;
 	u16 last;	/* how far the ring was read */
@@ -886,6 +924,7 @@ static void fetch_random(struct kunit *test)
 static struct kunit_case vring_fetch_cases[] = {
 	KUNIT_CASE_PARAM(fetch_chain, fetch_gen_params),
 	KUNIT_CASE_PARAM(fetch_large_table, table_gen_params),
+	KUNIT_CASE(fetch_endless_empty),
 	KUNIT_CASE_PARAM(fetch_avail_index, avail_gen_params),
 	KUNIT_CASE(fetch_stream),
 	KUNIT_CASE_PARAM(fetch_unmapped_ring, fault_gen_params),

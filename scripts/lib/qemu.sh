@@ -139,7 +139,10 @@ qemu_start()
 	rm -f "$TMP"/*.sock
 	serve rootfs / ro
 	serve build "$ROOT/build" rw
+	# It dies with us, even if we are killed without a chance to clean up;
+	# the file servers leave when QEMU does.
 	# shellcheck disable=SC2046  # words
+	setpriv --pdeathsig KILL \
 	qemu-system-x86_64 -M q35 "${accel[@]}" -cpu "$CPU$CPU_FLAGS" \
 		-smp "$CPUS" -m "$mem" \
 		-nodefaults -no-user-config -nographic -no-reboot \

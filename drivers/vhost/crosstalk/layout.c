@@ -11,7 +11,8 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/btf.h>
-#include <linux/kernel_read_file.h>
+#include <linux/err.h>
+#include <linux/fs.h>
 #include <linux/module.h>
 #include <linux/overflow.h>
 #include <linux/printk.h>
@@ -289,13 +290,43 @@ int crosstalk_btf_check(const struct crosstalk_btf *btf,
 }
 EXPORT_SYMBOL_FOR_CROSSTALK_TEST(crosstalk_btf_check);
 
+/*
+ * Reads a whole file.  kernel_read_file() wants to know what the data is for,
+ * and security modules know of no BTF.
+ */
+static ssize_t read_file(struct file *file, void **data)
+{
+	loff_t size = i_size_read(file_inode(file));
+	loff_t pos = 0;
+	ssize_t ret;
+
+	if (size <= 0 || size > MAX_BTF_SIZE)
+		return -EINVAL;
+
+	*data = vmalloc(size);
+	if (!*data)
+		return -ENOMEM;
+
+	while (pos < size) {
+		ret = kernel_read(file, *data + pos, size - pos, &pos);
+		if (ret <= 0)
+			return ret ? ret : -EIO;
+	}
+	return size;
+}
+
 static int read_btf(const char *path, struct crosstalk_btf *btf, void **data,
 		    const struct crosstalk_btf *base)
 {
+	struct file *file;
 	ssize_t size;
 
-	size = kernel_read_file_from_path(path, 0, data, MAX_BTF_SIZE, NULL,
-					  READING_UNKNOWN);
+	file = filp_open(path, O_RDONLY, 0);
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+
+	size = read_file(file, data);
+	filp_close(file, NULL);
 	if (size < 0)
 		return size;
 

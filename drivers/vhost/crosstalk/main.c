@@ -29,9 +29,7 @@ static int set_batch(const char *val, const struct kernel_param *kp)
 	int ret;
 
 	ret = kstrtouint(val, 0, &batch);
-	if (ret)
-		return ret;
-	if (!crosstalk_batch_valid(batch))
+	if (ret || !crosstalk_batch_valid(batch))
 		return -EINVAL;
 
 	return param_set_uint(val, kp);

@@ -187,6 +187,27 @@ static int add_buffer(struct walk *walk, const struct desc *desc)
 	return translate(walk, desc->addr, desc->len, write);
 }
 
+/* vhost refuses a table that is not readable as a whole; so does this. */
+static int check_table(struct walk *walk, u64 addr, u32 len)
+{
+	u64 last;
+	int ret;
+
+	if (unlikely(check_add_overflow(addr, (u64)len - 1, &last)))
+		return -EFAULT;
+
+	for (;;) {
+		ret = find_region(walk, addr, last);
+		if (unlikely(ret))
+			return ret;
+		if (unlikely(!(walk->map->perm & VHOST_ACCESS_RO)))
+			return -EPERM;
+		if (likely(walk->map->last >= last))
+			return 0;
+		addr = walk->map->last + 1;
+	}
+}
+
 /*
  * vhost reads an indirect table in order, whatever its next fields say, and so
  * does this: both paths must see the same frame.
@@ -196,16 +217,15 @@ static int add_indirect(struct walk *walk, const struct desc *table)
 	unsigned int count = table->len / sizeof(struct vring_desc);
 	struct desc desc;
 	unsigned int i;
-	u64 last;
 	int ret;
 
 	if (unlikely(!table->len || table->len % sizeof(struct vring_desc)))
 		return -EINVAL;
 	if (unlikely(count > USHRT_MAX + 1))
 		return -E2BIG;
-	if (unlikely(check_add_overflow(table->addr, (u64)table->len - 1,
-					&last)))
-		return -EFAULT;
+	ret = check_table(walk, table->addr, table->len);
+	if (unlikely(ret))
+		return ret;
 
 	for (i = 0; i < count; i++) {
 		ret = read_indirect_desc(walk, &desc,

@@ -5,33 +5,16 @@
 
 #include "ctl.h"
 #include "ktap.h"
+#include "scenario.h"
 #include "vpeer.h"
 
 static void run(unsigned int peers, const struct vp_cfg *c,
 		const struct vp_traffic *t, u64 frames, bool module)
 {
-	struct vp_world *w = vp_world_new(peers, c->bridge, 0);
-	unsigned int i;
-
-	if (module)
-		ctl_need_loaded();
-	else
-		ctl_need_unloaded();
-	vp_world_mesh(w);
-	w->traffic = *t;
-	for (i = 0; i < peers; i++)
-		vp_spawn(w, i, c);
-	vp_wait_ready(w);
-	if (module)
-		ctl_wait_world(w, c->queues);
-	vp_go(w);
-	vp_wait_frames(w, frames);
-	vp_quiesce(w);
-	if (module)
-		ctl_check_counters(w);
-	vp_finish(w);
-	if (module)
-		ktap_assert(!ctl_count(), "%u endpoints are left", ctl_count());
+	scenario_run(&(struct scenario) {
+		.peers = peers, .cfg = c, .traffic = *t, .frames = frames,
+		.plain = !module,
+	});
 }
 
 static void queues(bool module)
@@ -65,7 +48,7 @@ static void many(bool module)
 	vp_cfg_default(&c);
 	c.rx_num = 128;
 	c.tx_num = 128;
-	run(16, &c, &t, ktap_count("CROSSTALK_FRAMES", 50, 10), module);
+	run(16, &c, &t, ktap_count("CROSSTALK_FRAMES", 50, 5), module);
 }
 
 static void many_plain(void)

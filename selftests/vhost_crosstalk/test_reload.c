@@ -28,7 +28,8 @@ static void cycles(unsigned int peers, unsigned int n, struct vp_traffic *t,
 		ctl_need_loaded();
 		ktap_assert(ctl_count() == peers * c->queues,
 			    "cycle %u: %u endpoints", k, ctl_count());
-		vp_wait_frames(w, 10);
+		/* More than were under way before. */
+		vp_wait_frames(w, w->traffic.window + 10);
 		/* Every other cycle is as short as can be. */
 		if (k & 1) {
 			ctl_need_unloaded();

@@ -1,54 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * All kinds of frames and rings through the module's TX loop: every frame
- * arrives intact, no notification is lost, the counters are exact.
+ * All kinds of frames and descriptor chains through the module's TX loop:
+ * every frame arrives intact, the counters are exact.
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "ctl.h"
 #include "ktap.h"
+#include "scenario.h"
 #include "vpeer.h"
 
-#define FRAMES	ktap_count("CROSSTALK_FRAMES", 2000, 300)
+#define FRAMES	ktap_count("CROSSTALK_FRAMES", 2000, 200)
 #define BR_MTU	65500
-
-static const char *before_go;	/* a command, with the taps' names */
 
 static void run_pair(const struct vp_cfg *a, const struct vp_cfg *b,
 		     const struct vp_traffic *t, u64 frames)
 {
-	struct vp_world *w = vp_world_new(2, a->bridge, a->mtu);
-
-	ctl_need_loaded();
-	vp_world_mesh(w);
-	w->traffic = *t;
-	vp_spawn(w, 0, a);
-	vp_spawn(w, 1, b);
-	vp_wait_ready(w);
-	ctl_wait_world(w, 1);
-	if (before_go) {
-		char cmd[256];
-
-		snprintf(cmd, sizeof(cmd), before_go, w->peer[0].tap,
-			 w->peer[1].tap);
-		ktap_assert(!vp_cmd("%s", cmd), "%s", cmd);
-	}
-	vp_go(w);
-	vp_wait_frames(w, frames);
-	vp_quiesce(w);
-	ctl_check_counters(w);
-	vp_finish(w);
-	ktap_assert(!ctl_count(), "%u endpoints are left", ctl_count());
+	scenario_run(&(struct scenario) {
+		.cfg = a, .other = b, .traffic = *t, .frames = frames,
+	});
 }
+
+static const struct vp_traffic plain = { .min = 60, .max = 1514, .window = 64 };
 
 static void run(const struct vp_cfg *c, const struct vp_traffic *t)
 {
 	run_pair(c, c, t, FRAMES);
 }
-
-static const struct vp_traffic plain = { .min = 60, .max = 1514, .window = 64 };
 
 static void layouts(u64 features, unsigned int indirect)
 {
@@ -190,92 +165,6 @@ static void vhost_header(void)
 	run(&c, &plain);
 }
 
-/*
- * A limited send buffer: frames wait in a slow queue, the socket says EAGAIN,
- * and EPOLLOUT must bring the loop back.
- */
-static void sndbuf(void)
-{
-	struct vp_cfg c;
-
-	vp_cfg_default(&c);
-	c.sndbuf = 1 << 20;
-	run(&c, &plain);
-	c.sndbuf = 16384;
-	before_go = "tc qdisc add dev %s root tbf rate 40mbit burst 20k limit 4m && tc qdisc add dev %s root tbf rate 40mbit burst 20k limit 4m";
-	run_pair(&c, &c, &plain, FRAMES / 2);
-	before_go = NULL;
-}
-
-/* The same without a limit: the batch path into a slow queue. */
-static void slow_port(void)
-{
-	struct vp_cfg c;
-
-	vp_cfg_default(&c);
-	before_go = "tc qdisc add dev %s root tbf rate 40mbit burst 20k limit 4m && tc qdisc add dev %s root tbf rate 40mbit burst 20k limit 4m";
-	run_pair(&c, &c, &plain, FRAMES / 2);
-	before_go = NULL;
-}
-
-/* One frame at a time, each of which needs every notification on its way. */
-static void ping_pong(void)
-{
-	struct vp_traffic t = { .min = 60, .max = 60, .window = 1 };
-	unsigned int n = ktap_count("CROSSTALK_PINGS", 20000, 1000) / 4;
-	static const u64 f[] = {
-		VP_F_DEFAULT, VP_F_MODERN | VP_F_MRG, VP_F_EVENT, 0,
-	};
-	struct vp_cfg c;
-	unsigned int i;
-
-	for (i = 0; i < VP_ARRAY_SIZE(f); i++) {
-		vp_cfg_default(&c);
-		c.features = f[i];
-		run_pair(&c, &c, &t, n);
-	}
-}
-
-/* Windows that end just where notifications are decided. */
-static void windows(void)
-{
-	struct vp_traffic t = { .min = 60, .max = 100 };
-	static const u32 window[] = { 2, 3, 63, 64, 65, 128, 300 };
-	struct vp_cfg c;
-	unsigned int i;
-
-	vp_cfg_default(&c);
-	for (i = 0; i < VP_ARRAY_SIZE(window); i += ktap_quick() ? 3 : 1) {
-		t.window = window[i];
-		run_pair(&c, &c, &t, FRAMES / 4);
-	}
-}
-
-static void small_rings(void)
-{
-	static const u16 num[] = { 1, 2, 4, 16, 1024 };
-	struct vp_cfg c;
-	unsigned int i;
-
-	for (i = 0; i < VP_ARRAY_SIZE(num); i += ktap_quick() ? 2 : 1) {
-		vp_cfg_default(&c);
-		c.tx_num = num[i];
-		c.rx_num = vp_max(num[i], (u16)4);
-		run_pair(&c, &c, &plain, FRAMES / 8);
-		c.features &= ~VP_F_EVENT;
-		run_pair(&c, &c, &plain, FRAMES / 8);
-	}
-}
-
-static void spinning(void)
-{
-	struct vp_cfg c;
-
-	vp_cfg_default(&c);
-	c.spin = true;
-	run(&c, &plain);
-}
-
 static void memory(void)
 {
 	struct vp_cfg c;
@@ -290,23 +179,6 @@ static void memory(void)
 		c.tx_layout = VP_LAYOUT_RANDOM;
 		c.tx_chain = 4;
 		run(&c, &plain);
-	}
-}
-
-static void batch(void)
-{
-	static const char * const b[] = { "1", "2", "7", "63", "64" };
-	struct vp_cfg c;
-	unsigned int i;
-	char buf[16];
-
-	ctl_need_loaded();
-	vp_cfg_default(&c);
-	for (i = 0; i < VP_ARRAY_SIZE(b); i += ktap_quick() ? 2 : 1) {
-		ktap_assert(!ctl_write("batch", b[i]), "batch %s", b[i]);
-		ctl_read("batch", buf, sizeof(buf));
-		ktap_assert(!strcmp(buf, b[i]), "batch is %s", buf);
-		run_pair(&c, &c, &plain, FRAMES / 4);
 	}
 }
 
@@ -341,14 +213,7 @@ static const struct ktap_case cases[] = {
 	{ "gso_to_plain", gso_to_plain },
 	{ "checksums_and_vlan", checksums_and_vlan },
 	{ "vhost_header", vhost_header },
-	{ "sndbuf", sndbuf },
-	{ "slow_port", slow_port },
-	{ "ping_pong", ping_pong, 120 },
-	{ "windows", windows },
-	{ "small_rings", small_rings, 120 },
-	{ "spinning", spinning },
 	{ "memory", memory },
-	{ "batch", batch },
 	{ "unequal", unequal },
 };
 

@@ -16,6 +16,10 @@ enum ktap_rc {
 	KTAP_SKIP = 4,
 };
 
+/*
+ * A test that the running kernel has no use for, because it lacks what is
+ * tested, is left out of the plan; a skip is for what a machine lacks.
+ */
 struct ktap_case {
 	const char *name;
 	void (*run)(void);
@@ -23,6 +27,7 @@ struct ktap_case {
 	bool slow;			/* quick runs leave it out, unless
 					 * CROSSTALK_SLOW is set
 					 */
+	const char *(*lacks)(void);	/* what the kernel lacks, or NULL */
 };
 
 /* Runs all cases, or those that are named in argv; returns the exit status. */

@@ -78,11 +78,16 @@ static void open_nth(void)
 	ktap_assert(nth_fd >= 0, "fail-nth: %s", strerror(errno));
 }
 
-static void need_failslab(void)
+static const char *no_failslab(void)
 {
 	if (access(FAILSLAB "probability", W_OK) ||
 	    access("/proc/thread-self/fail-nth", W_OK))
-		ktap_skip("this kernel has no fault injection (CONFIG_FAILSLAB)");
+		return "has no fault injection (CONFIG_FAILSLAB)";
+	return NULL;
+}
+
+static void need_failslab(void)
+{
 	failslab("verbose", "0");
 	failslab("ignore-gfp-wait", "N");
 }
@@ -224,10 +229,9 @@ static void nomem_random(void)
 	ctl_need_unloaded();
 }
 
-static void need_kprobes(void)
+static const char *no_kprobes(void)
 {
-	if (access(KPROBES, W_OK))
-		ktap_skip("this kernel has no kprobes, or debugfs is not mounted");
+	return access(KPROBES, W_OK) ? "has no kprobes in debugfs" : NULL;
 }
 
 /* Devices come, run and go while no probe works. */
@@ -237,7 +241,6 @@ static void kprobes_off(void)
 	struct vp_world *w;
 	struct vp_cfg c;
 
-	need_kprobes();
 	for (k = 0; k < ktap_count("CROSSTALK_CYCLES", 6, 2); k++) {
 		ctl_need_loaded();
 		vp_write_file(KPROBES, "0");
@@ -279,10 +282,10 @@ static void kprobes_off(void)
 }
 
 static const struct ktap_case cases[] = {
-	{ "nomem_attach", nomem_attach, 200 },
-	{ "nomem_load", nomem_load, 100 },
-	{ "nomem_random", nomem_random },
-	{ "kprobes_off", kprobes_off },
+	{ "nomem_attach", nomem_attach, 200, false, no_failslab },
+	{ "nomem_load", nomem_load, 100, false, no_failslab },
+	{ "nomem_random", nomem_random, .lacks = no_failslab },
+	{ "kprobes_off", kprobes_off, .lacks = no_kprobes },
 };
 
 int main(int argc, char **argv)

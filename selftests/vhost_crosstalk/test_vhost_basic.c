@@ -87,6 +87,18 @@ static void memory(enum vp_mem_kind kind, unsigned int regions, bool adjacent)
 	run(w, &c, ktap_count("CROSSTALK_FRAMES", 3000, 500));
 }
 
+static const char *no_thp(void)
+{
+	return access("/sys/kernel/mm/transparent_hugepage/enabled", F_OK) ?
+	       "has no transparent huge pages" : NULL;
+}
+
+static const char *no_hugetlb(void)
+{
+	return access(VP_NR_HUGEPAGES, F_OK) ? "has no huge pages of 2 MiB" :
+	       NULL;
+}
+
 static void mem_thp(void)
 {
 	memory(VP_MEM_THP, 1, false);
@@ -99,7 +111,12 @@ static void mem_memfd(void)
 
 static void mem_hugetlb(void)
 {
+	char before[32];
+
+	before[0] = 0;
+	vp_read_file(VP_NR_HUGEPAGES, before, sizeof(before));
 	memory(VP_MEM_HUGETLB, 1, false);
+	vp_write_file(VP_NR_HUGEPAGES, before);
 }
 
 static void mem_file(void)
@@ -215,9 +232,9 @@ static const struct ktap_case cases[] = {
 	{ "duplex", duplex },
 	{ "checker", checker },
 	{ "features", features, 120 },
-	{ "mem_thp", mem_thp },
+	{ "mem_thp", mem_thp, .lacks = no_thp },
 	{ "mem_memfd", mem_memfd },
-	{ "mem_hugetlb", mem_hugetlb },
+	{ "mem_hugetlb", mem_hugetlb, .lacks = no_hugetlb },
 	{ "mem_file", mem_file },
 	{ "mem_regions", mem_regions },
 	{ "mem_adjacent", mem_adjacent },

@@ -75,6 +75,8 @@ enum vp_mem_kind {
 extern const char * const vp_mem_kind_name[VP_MEM_KINDS];
 
 #define VP_MAX_REGIONS	16
+#define VP_NR_HUGEPAGES	\
+	"/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
 
 struct vp_region {
 	u64 gpa, size;
@@ -257,7 +259,9 @@ extern const char * const vp_kind_name[VP_KINDS];
 
 /* Who sent a frame to whom; packed in its flow id. */
 struct vp_flow_id {
-	u8 src, dst, queue, gen;
+	u8 src, dst;
+	u8 sub;			/* queue of the sender, and kind */
+	u8 gen;
 };
 
 struct vp_frame {		/* what the parser finds */
@@ -287,6 +291,12 @@ enum vp_verdict vp_frame_check(const u8 *frame, u32 len,
 /* ---- one guest (vpeer_dev.c) ---- */
 
 #define VP_MAX_QP	8
+/*
+ * A flow is what the network keeps in order: frames of one kind, from one
+ * peer's queue to another peer.  (A fair queue on the way is allowed to
+ * overtake with other kinds.)
+ */
+#define VP_MAX_SUB	(VP_MAX_QP * VP_KINDS)
 
 struct vp_cfg {
 	u64 features;			/* acked; see VP_F_* */
@@ -387,7 +397,7 @@ struct vp_flow {
 struct vp_traffic {
 	u32 kinds;		/* bits of enum vp_kind; 0: VP_RAW */
 	u32 min, max;		/* frame size */
-	u32 window;		/* frames in flight a flow; 1: ping-pong */
+	u32 window;		/* frames in flight; all kinds share it */
 	u16 vlan;
 };
 
@@ -416,7 +426,7 @@ struct vp_world {
 	bool lossy[VP_MAX_PEERS];	/* loss to or from it is no failure */
 	struct vp_peer_shm peer[VP_MAX_PEERS];
 	int wake[VP_MAX_PEERS];		/* eventfds */
-	struct vp_flow flow[VP_MAX_PEERS][VP_MAX_PEERS][VP_MAX_QP];
+	struct vp_flow flow[VP_MAX_PEERS][VP_MAX_PEERS][VP_MAX_SUB];
 	/* called in the peer's process every event_ms, when set */
 	vp_event_fn *event;
 	unsigned int event_ms;

@@ -68,7 +68,7 @@ void vp_mac(u8 *mac, unsigned int peer)
 
 static u64 pattern_key(struct vp_flow_id id, u64 seq)
 {
-	u64 k = (u64)id.src << 56 | (u64)id.dst << 48 | (u64)id.queue << 40 |
+	u64 k = (u64)id.src << 56 | (u64)id.dst << 48 | (u64)id.sub << 40 |
 		(u64)id.gen << 32;
 
 	k = (k ^ seq) * 0x9e3779b97f4a7c15ULL;
@@ -180,10 +180,10 @@ static void build_ip(u8 *ip, enum vp_kind kind, struct vp_flow_id id, u64 seq,
 		ip[7] = 64;
 		ip[8] = 0xfd;
 		ip[22] = id.src;
-		ip[23] = id.queue + 1;
+		ip[23] = id.sub + 1;
 		ip[24] = 0xfd;
 		ip[38] = id.dst;
-		ip[39] = id.queue + 1;
+		ip[39] = id.sub + 1;
 		return;
 	}
 	memset(ip, 0, 20);
@@ -194,10 +194,10 @@ static void build_ip(u8 *ip, enum vp_kind kind, struct vp_flow_id id, u64 seq,
 	ip[9] = proto;
 	ip[12] = 10;
 	ip[14] = id.src;
-	ip[15] = id.queue + 1;
+	ip[15] = id.sub + 1;
 	ip[16] = 10;
 	ip[18] = id.dst;
-	ip[19] = id.queue + 1;
+	ip[19] = id.sub + 1;
 	put16(ip + 10, ~sum16(ip, 20, 0));
 }
 
@@ -236,8 +236,8 @@ u32 vp_frame_build(u8 *frame, struct virtio_net_hdr_v1 *h, enum vp_kind kind,
 	case VP_TCP6:
 		put16(p + 12, kind == VP_TCP6 ? ETH_P_IPV6 : ETH_P_IP);
 		build_ip(p + ip, kind, id, seq, len - 14);
-		put16(p + l4, PORT_BASE + (id.src << 8 | id.queue));
-		put16(p + l4 + 2, PORT_BASE + (id.dst << 8 | id.queue));
+		put16(p + l4, PORT_BASE + (id.src << 8 | id.sub));
+		put16(p + l4 + 2, PORT_BASE + (id.dst << 8 | id.sub));
 		h->flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
 		h->csum_start = l4;
 		h->csum_offset = kind == VP_UDP4 ? 6 : 16;

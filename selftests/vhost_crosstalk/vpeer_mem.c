@@ -24,28 +24,17 @@ static u64 round_up(u64 v, u64 to)
 	return (v + to - 1) / to * to;
 }
 
-/* At least @pages free huge pages of 2 MiB. */
-static bool reserve_huge(unsigned long pages)
+/* More huge pages for the machine. */
+static bool more_huge(unsigned long pages)
 {
-	char path[] = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
-	char file[128], buf[32];
-	unsigned long total, left;
+	char buf[32];
+	unsigned long total;
 
-	if (vp_read_file(path, buf, sizeof(buf)) < 0)
+	if (vp_read_file(VP_NR_HUGEPAGES, buf, sizeof(buf)) < 0)
 		return false;
 	total = strtoul(buf, NULL, 10);
-	snprintf(file, sizeof(file), "%.*sfree_hugepages",
-		 (int)(strlen(path) - strlen("nr_hugepages")), path);
-	if (vp_read_file(file, buf, sizeof(buf)) < 0)
-		return false;
-	left = strtoul(buf, NULL, 10);
-	if (left >= pages)
-		return true;
-	snprintf(buf, sizeof(buf), "%lu", total + pages - left);
-	vp_write_file(path, buf);
-	if (vp_read_file(file, buf, sizeof(buf)) < 0)
-		return false;
-	return strtoul(buf, NULL, 10) >= pages;
+	snprintf(buf, sizeof(buf), "%lu", total + pages);
+	return !vp_write_file(VP_NR_HUGEPAGES, buf);
 }
 
 static int backing_file(struct vp_mem *m)
@@ -59,8 +48,6 @@ static int backing_file(struct vp_mem *m)
 		fd = memfd_create("vpeer", MFD_CLOEXEC);
 		break;
 	case VP_MEM_HUGETLB:
-		if (!reserve_huge(m->map_len / HUGE_SIZE))
-			return -EOPNOTSUPP;
 		fd = memfd_create("vpeer", MFD_CLOEXEC | MFD_HUGETLB);
 		break;
 	case VP_MEM_FILE:
@@ -85,7 +72,7 @@ int vp_mem_init(struct vp_mem *m, enum vp_mem_kind kind, unsigned int n,
 		u64 size, bool adjacent)
 {
 	bool shared = kind >= VP_MEM_MEMFD;
-	unsigned int i;
+	unsigned int i, tries = 0;
 	u8 *base;
 	int fd;
 
@@ -99,8 +86,13 @@ int vp_mem_init(struct vp_mem *m, enum vp_mem_kind kind, unsigned int n,
 	fd = shared ? backing_file(m) : -1;
 	if (shared && fd < 0)
 		return fd;
-	m->map = mmap(NULL, m->map_len, PROT_READ | PROT_WRITE,
-		      shared ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS, fd, 0);
+	do {
+		m->map = mmap(NULL, m->map_len, PROT_READ | PROT_WRITE,
+			      shared ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS,
+			      fd, 0);
+		/* Others want some at the same time: more than one try. */
+	} while (m->map == MAP_FAILED && kind == VP_MEM_HUGETLB &&
+		 tries++ < 5 && more_huge(m->map_len / HUGE_SIZE));
 	if (fd >= 0)
 		close(fd);
 	if (m->map == MAP_FAILED)

@@ -33,9 +33,9 @@ struct runner {
 	struct vp_world *w;
 	struct vp_peer p;
 	unsigned int self, dumped;
-	u64 base[VP_MAX_PEERS][VP_MAX_QP];	/* forgiven up to here */
-	u64 seen[VP_MAX_PEERS][VP_MAX_QP];
-	u64 seen_ms[VP_MAX_PEERS][VP_MAX_QP];
+	u64 base[VP_MAX_PEERS][VP_MAX_SUB];	/* forgiven up to here */
+	u64 seen[VP_MAX_PEERS][VP_MAX_SUB];
+	u64 seen_ms[VP_MAX_PEERS][VP_MAX_SUB];
 	u64 event_ms, events;
 	unsigned int complaints;
 };
@@ -89,6 +89,19 @@ static void wake(struct vp_world *w, unsigned int i)
 
 	if (write(w->wake[i], &one, sizeof(one)) < 0 && errno != EAGAIN)
 		ktap_msg("wake: %s", strerror(errno));
+}
+
+static u32 kinds_of(const struct vp_world *w)
+{
+	return w->traffic.kinds ?: VP_BIT(VP_RAW);
+}
+
+/* What remains for each kind. */
+static u32 window_of(const struct vp_world *w)
+{
+	u32 window = w->traffic.window / __builtin_popcount(kinds_of(w));
+
+	return vp_max(window, 1U);
 }
 
 /* ---- receiving ---- */
@@ -154,13 +167,13 @@ static void on_frame(struct vp_peer *p, unsigned int q, const u8 *frame,
 	default:
 		break;
 	}
-	if (fr.id.src >= w->n || fr.id.queue >= VP_MAX_QP) {
+	if (fr.id.src >= w->n || fr.id.sub >= VP_MAX_SUB) {
 		shm->corrupt++;
 		return;
 	}
 	shm->rx_frames++;
 	shm->rx_bytes += len;
-	f = &w->flow[fr.id.src][r->self][fr.id.queue];
+	f = &w->flow[fr.id.src][r->self][fr.id.sub];
 	f->bytes += len;
 	seq = fr.seq;
 	if (fr.kind >= VP_TCP4) {
@@ -179,7 +192,7 @@ static void on_frame(struct vp_peer *p, unsigned int q, const u8 *frame,
 	flow_accept(f, seq);
 	__atomic_store_n(&f->acked, f->next, __ATOMIC_SEQ_CST);
 	if (__atomic_load_n(&w->peer[fr.id.src].waiting, __ATOMIC_SEQ_CST) &&
-	    READ_ONCE(f->sent) - f->next <= w->traffic.window / 2) {
+	    READ_ONCE(f->sent) - f->next <= window_of(w) / 2) {
 		WRITE_ONCE(w->peer[fr.id.src].waiting, false);
 		wake(w, fr.id.src);
 	}
@@ -187,48 +200,35 @@ static void on_frame(struct vp_peer *p, unsigned int q, const u8 *frame,
 
 /* ---- sending ---- */
 
-static u32 credit(struct runner *r, unsigned int dst, unsigned int q)
+static u32 credit(struct runner *r, unsigned int dst, unsigned int sub)
 {
 	struct vp_world *w = r->w;
-	struct vp_flow *f = &w->flow[r->self][dst][q];
+	struct vp_flow *f = &w->flow[r->self][dst][sub];
 	u64 acked = __atomic_load_n(&f->acked, __ATOMIC_ACQUIRE);
-	u64 from = vp_max(acked, r->base[dst][q]);
-	u32 window = w->traffic.window;
+	u64 from = vp_max(acked, r->base[dst][sub]);
+	u32 window = window_of(w);
 
 	/*
-	 * A multi-queue tap learns a flow's queue from the other direction,
-	 * for each kind of frame: wait for that, because the move to that
-	 * queue may reorder frames.
+	 * A multi-queue tap learns a flow's queue from the other direction:
+	 * wait for that, because the move to that queue may reorder frames.
 	 */
 	if (r->p.cfg.queues > 1 && w->send[dst][r->self] &&
-	    (acked < VP_KINDS ||
-	     READ_ONCE(w->flow[dst][r->self][q].next) < VP_KINDS))
+	    (acked < 2 || READ_ONCE(w->flow[dst][r->self][sub].next) < 2))
 		window = 1;
 	if (f->sent - from >= window)
 		return 0;
 	return window - (f->sent - from);
 }
 
-/* Kinds take turns within each flow. */
-static enum vp_kind kind_of(const struct vp_world *w, u64 seq)
-{
-	u32 kinds = w->traffic.kinds ?: VP_BIT(VP_RAW), kind = 0;
-	u32 n = seq % __builtin_popcount(kinds);
-
-	for (;; kind++)
-		if (kinds & VP_BIT(kind) && !n--)
-			return kind;
-}
-
 static unsigned int send_flow(struct runner *r, unsigned int dst,
-			      unsigned int q)
+			      unsigned int q, enum vp_kind kind)
 {
+	unsigned int sub = q * VP_KINDS + kind, n = 0;
 	struct vp_world *w = r->w;
-	struct vp_flow *f = &w->flow[r->self][dst][q];
+	struct vp_flow *f = &w->flow[r->self][dst][sub];
 	struct vp_peer_shm *shm = &w->peer[r->self];
-	struct vp_flow_id id = { r->self, dst, q, 0 };
-	unsigned int n = 0;
-	u32 can = vp_min(credit(r, dst, q), 64U);
+	struct vp_flow_id id = { r->self, dst, sub, 0 };
+	u32 can = vp_min(credit(r, dst, sub), 64U);
 
 	while (n < can && r->p.qp[q].tx.nfree) {
 		u32 len = vp_rand_in(&r->p.rnd, w->traffic.min,
@@ -238,8 +238,7 @@ static unsigned int send_flow(struct runner *r, unsigned int dst,
 
 		/* First, so that a SIGKILL in between loses a number. */
 		WRITE_ONCE(f->sent, seq + 1);
-		ret = vp_tx(&r->p, q, kind_of(w, seq), id, seq, len,
-			    w->traffic.vlan);
+		ret = vp_tx(&r->p, q, kind, id, seq, len, w->traffic.vlan);
 		shm->tx_frames++;
 		shm->tx_bytes += ret;
 		n++;
@@ -249,15 +248,17 @@ static unsigned int send_flow(struct runner *r, unsigned int dst,
 
 static bool can_send(struct runner *r)
 {
-	unsigned int q, dst;
+	u32 kinds = kinds_of(r->w);
+	unsigned int sub, dst;
 
 	if (READ_ONCE(r->w->quiet))
 		return false;
-	for (q = 0; q < r->p.cfg.queues; q++) {
-		if (!r->p.qp[q].tx.nfree)
+	for (sub = 0; sub < r->p.cfg.queues * VP_KINDS; sub++) {
+		if (!(kinds & VP_BIT(sub % VP_KINDS)) ||
+		    !r->p.qp[sub / VP_KINDS].tx.nfree)
 			continue;
 		for (dst = 0; dst < r->w->n; dst++)
-			if (r->w->send[r->self][dst] && credit(r, dst, q))
+			if (r->w->send[r->self][dst] && credit(r, dst, sub))
 				return true;
 	}
 	return false;
@@ -265,7 +266,8 @@ static bool can_send(struct runner *r)
 
 static unsigned int send_all(struct runner *r)
 {
-	unsigned int q, dst, n = 0;
+	unsigned int q, dst, kind, n = 0;
+	u32 kinds = kinds_of(r->w);
 
 	for (q = 0; q < r->p.cfg.queues; q++) {
 		struct vp_ring *tx = &r->p.qp[q].tx;
@@ -275,8 +277,10 @@ static unsigned int send_all(struct runner *r)
 		if (READ_ONCE(r->w->quiet))
 			continue;
 		for (dst = 0; dst < r->w->n; dst++)
-			if (r->w->send[r->self][dst])
-				n += send_flow(r, dst, q);
+			for (kind = 0; kind < VP_KINDS; kind++)
+				if (r->w->send[r->self][dst] &&
+				    kinds & VP_BIT(kind))
+					n += send_flow(r, dst, q, kind);
 	}
 	for (q = 0; r->p.running && q < r->p.cfg.queues; q++)
 		vp_ring_kick(&r->p.qp[q].tx);
@@ -304,7 +308,8 @@ static void watch_flows(struct runner *r)
 		vp_dump(&r->p, "another peer has stalled");
 	}
 	for (dst = 0; dst < w->n; dst++) {
-		for (q = 0; w->send[r->self][dst] && q < r->p.cfg.queues; q++) {
+		for (q = 0; w->send[r->self][dst] &&
+		     q < r->p.cfg.queues * VP_KINDS; q++) {
 			struct vp_flow *f = &w->flow[r->self][dst][q];
 			u64 acked = READ_ONCE(f->acked);
 			bool lossy = w->lossy[r->self] || w->lossy[dst];
@@ -445,7 +450,7 @@ void vp_run_peer(struct vp_world *w, unsigned int i, const struct vp_cfg *cfg)
 		ktap_fail("peer %u does not start: %s", i, strerror(-ret));
 	vp_rand_init(&r->p.rnd, i + 100 * w->peer[i].tx_frames);
 	for (n = 0; n < w->n; n++)
-		for (q = 0; q < VP_MAX_QP; q++)
+		for (q = 0; q < VP_MAX_SUB; q++)
 			if (w->lossy[i] || w->lossy[n])
 				r->base[n][q] = w->flow[i][n][q].sent;
 	strcpy(shm->tap, r->p.tap);
@@ -606,7 +611,7 @@ static u64 flow_total(struct vp_world *w, unsigned int i, unsigned int j)
 	unsigned int q;
 	u64 n = 0;
 
-	for (q = 0; q < VP_MAX_QP; q++)
+	for (q = 0; q < VP_MAX_SUB; q++)
 		n += READ_ONCE(w->flow[i][j][q].acked);
 	return n;
 }
@@ -690,7 +695,7 @@ void vp_quiesce(struct vp_world *w)
 	}
 	for (i = 0; i < w->n; i++) {
 		for (j = 0; j < w->n; j++) {
-			for (q = 0; strict(w, i, j) && q < VP_MAX_QP; q++) {
+			for (q = 0; strict(w, i, j) && q < VP_MAX_SUB; q++) {
 				struct vp_flow *f = &w->flow[i][j][q];
 
 				while (READ_ONCE(f->acked) != f->sent) {
@@ -720,7 +725,7 @@ void vp_check(struct vp_world *w)
 				 s->bad_used, s->errors);
 		}
 		for (j = 0; j < w->n; j++) {
-			for (q = 0; q < VP_MAX_QP; q++) {
+			for (q = 0; q < VP_MAX_SUB; q++) {
 				struct vp_flow *f = &w->flow[i][j][q];
 				bool s = strict(w, i, j);
 

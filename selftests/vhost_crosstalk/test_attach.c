@@ -9,7 +9,7 @@
 #include "ktap.h"
 #include "vpeer.h"
 
-#define FRAMES	ktap_count("CROSSTALK_FRAMES", 3000, 500)
+#define FRAMES	ktap_count("CROSSTALK_FRAMES", 3000, 200)
 
 static struct vp_world *start(struct vp_cfg *c, unsigned int n)
 {

@@ -48,7 +48,7 @@ static void many(bool module)
 	vp_cfg_default(&c);
 	c.rx_num = 128;
 	c.tx_num = 128;
-	run(16, &c, &t, ktap_count("CROSSTALK_FRAMES", 50, 5), module);
+	run(ktap_quick() ? 8 : 16, &c, &t, ktap_count("CROSSTALK_FRAMES", 50, 5), module);
 }
 
 static void many_plain(void)

@@ -10,7 +10,7 @@
 #include "scenario.h"
 #include "vpeer.h"
 
-#define FRAMES	ktap_count("CROSSTALK_FRAMES", 2000, 200)
+#define FRAMES	ktap_count("CROSSTALK_FRAMES", 2000, 120)
 
 static const char *setup;	/* a command before the traffic */
 
@@ -62,7 +62,7 @@ static void slow_port(void)
 static void ping_pong(void)
 {
 	struct vp_traffic t = { .min = 60, .max = 60, .window = 1 };
-	unsigned int n = ktap_count("CROSSTALK_PINGS", 20000, 400) / 4;
+	unsigned int n = ktap_count("CROSSTALK_PINGS", 20000, 240) / 4;
 	static const u64 f[] = {
 		VP_F_DEFAULT, VP_F_MODERN | VP_F_MRG, VP_F_EVENT, 0,
 	};

@@ -130,8 +130,8 @@ static void under_traffic(vp_event_fn *event, unsigned int n)
 	vp_quiesce(w);
 	/* The same endpoints are still there, and work. */
 	ctl_wait_world(w, 1);
-	vp_resume(w);
 	w->event = NULL;
+	vp_resume(w);
 	vp_wait_frames(w, 100);
 	vp_quiesce(w);
 	for (i = 0; i < 3; i++) {

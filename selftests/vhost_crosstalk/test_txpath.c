@@ -7,7 +7,7 @@
 #include "scenario.h"
 #include "vpeer.h"
 
-#define FRAMES	ktap_count("CROSSTALK_FRAMES", 2000, 200)
+#define FRAMES	ktap_count("CROSSTALK_FRAMES", 2000, 120)
 #define BR_MTU	65500
 
 static void run_pair(const struct vp_cfg *a, const struct vp_cfg *b,

@@ -39,7 +39,7 @@ static void duplex(void)
 	struct vp_cfg c;
 
 	w = pair(&c);
-	run(w, &c, ktap_count("CROSSTALK_FRAMES", 20000, 3000));
+	run(w, &c, ktap_count("CROSSTALK_FRAMES", 20000, 1000));
 }
 
 /* Every combination of what a driver may negotiate. */
@@ -84,7 +84,7 @@ static void memory(enum vp_mem_kind kind, unsigned int regions, bool adjacent)
 	c.regions = regions;
 	c.adjacent = adjacent;
 	c.indirect = 50;
-	run(w, &c, ktap_count("CROSSTALK_FRAMES", 3000, 500));
+	run(w, &c, ktap_count("CROSSTALK_FRAMES", 3000, 200));
 }
 
 static const char *no_thp(void)
@@ -195,7 +195,7 @@ static void checker(void)
 				_exit(KTAP_SKIP);
 			w->send[1][0] = false;
 			vp_go(w);
-			vp_wait_frames(w, 1000);
+			vp_wait_frames(w, 600);
 			vp_finish(w);
 			_exit(0);
 		}
@@ -214,7 +214,7 @@ static void spinning(void)
 
 	w = pair(&c);
 	c.spin = true;
-	run(w, &c, ktap_count("CROSSTALK_FRAMES", 3000, 500));
+	run(w, &c, ktap_count("CROSSTALK_FRAMES", 3000, 200));
 }
 
 /* Alternating single frames: sensitive to every lost notification. */

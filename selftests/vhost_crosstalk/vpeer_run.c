@@ -410,15 +410,16 @@ static void nap(struct runner *r)
 static void run_event(struct runner *r)
 {
 	struct vp_world *w = r->w;
+	vp_event_fn *event = READ_ONCE(w->event);
 	u64 now;
 
-	if (!w->event || !(w->event_peers & VP_BIT(r->self)) ||
+	if (!event || !(w->event_peers & VP_BIT(r->self)) ||
 	    READ_ONCE(w->quiet))
 		return;
 	now = vp_now_ms();
 	if (r->event_ms && now - r->event_ms < w->event_ms)
 		return;
-	w->event(&r->p, r->events++);
+	event(&r->p, r->events++);
 	w->peer[r->self].events = r->events;
 	r->event_ms = vp_now_ms();
 }

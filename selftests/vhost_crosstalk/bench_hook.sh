@@ -65,7 +65,7 @@ for round in $(seq "$rounds"); do
 	order="unhooked hooked"
 	[ $((round % 2)) = 1 ] || order="hooked unhooked"
 	for m in $order; do
-		mode $m
+		mode "$m"
 		"$bench" -s "$scale" "$@" |
 			sed "s/^{/{\"contender\": \"$m\", \"round\": $round, /" >>"$raw"
 	done

@@ -209,12 +209,12 @@ static void receiver(unsigned int index)
 	exit(0);
 }
 
-static void stream(u64 upto)
+static void stream(u64 target)
 {
-	while (sh->sent < upto) {
+	while (sh->sent < target) {
 		u64 can = b->window - (sh->sent - READ_ONCE(sh->rcvd));
 
-		can = vp_min(can, upto - sh->sent);
+		can = vp_min(can, target - sh->sent);
 		if (can) {
 			WRITE_ONCE(sh->sent, sh->sent + can);
 			send_some(can);
@@ -227,9 +227,9 @@ static void stream(u64 upto)
 		sleep_on(credit_fd);
 	}
 	/* The rest. */
-	while (__atomic_load_n(&sh->rcvd, __ATOMIC_SEQ_CST) < upto) {
+	while (__atomic_load_n(&sh->rcvd, __ATOMIC_SEQ_CST) < target) {
 		__atomic_store_n(&sh->waiting, true, __ATOMIC_SEQ_CST);
-		if (__atomic_load_n(&sh->rcvd, __ATOMIC_SEQ_CST) < upto &&
+		if (__atomic_load_n(&sh->rcvd, __ATOMIC_SEQ_CST) < target &&
 		    sh->sent - sh->rcvd > b->window / 2)
 			sleep_on(credit_fd);
 		else

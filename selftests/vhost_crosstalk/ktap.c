@@ -98,9 +98,12 @@ static void isolate(void)
  */
 static int wait_case(pid_t pid, unsigned int seconds, bool *timed_out)
 {
-	struct timespec limit = { .tv_sec = seconds };
+	struct timespec now, end, limit = {};
 	sigset_t set;
 	int status = 0;
+
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	end.tv_sec += seconds;
 
 	*timed_out = false;
 	sigemptyset(&set);
@@ -110,17 +113,21 @@ static int wait_case(pid_t pid, unsigned int seconds, bool *timed_out)
 
 		if (got == pid)
 			break;
-		if (sigtimedwait(&set, NULL, &limit) < 0 && errno == EAGAIN) {
+		/* Orphans that end wake us, too. */
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		limit.tv_sec = end.tv_sec - now.tv_sec;
+		if (limit.tv_sec <= 0 ||
+		    (sigtimedwait(&set, NULL, &limit) < 0 && errno == EAGAIN)) {
 			*timed_out = true;
 			kill(-pid, SIGKILL);
 			waitpid(pid, &status, 0);
 			break;
 		}
 	}
-	kill(-pid, SIGKILL);
 	/* We are the subreaper of what it left. */
-	while (waitpid(-1, NULL, 0) > 0)
-		;
+	do {
+		kill(-pid, SIGKILL);
+	} while (waitpid(-1, NULL, 0) > 0);
 	return status;
 }
 
@@ -148,6 +155,7 @@ static enum ktap_rc run_case(const struct ktap_case *c, char *why, size_t size)
 		sigemptyset(&none);
 		sigprocmask(SIG_SETMASK, &none, NULL);
 		setpgid(0, 0);
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		isolate();
 		c->run();
 		_exit(KTAP_PASS);

@@ -12,6 +12,10 @@
 
 #define FRAMES	ktap_count("CROSSTALK_FRAMES", 2000, 120)
 
+/* Both taps become slow, so that frames wait. */
+#define TBF	"tc qdisc add dev %s root tbf rate 40mbit burst 20k limit 4m"
+#define SLOW_TAPS	TBF " && " TBF
+
 static const char *setup;	/* a command before the traffic */
 
 static void run_pair(const struct vp_cfg *a, const struct vp_cfg *b,
@@ -42,7 +46,7 @@ static void sndbuf(void)
 	c.sndbuf = 1 << 20;
 	run(&c, &plain);
 	c.sndbuf = 16384;
-	setup = "tc qdisc add dev %s root tbf rate 40mbit burst 20k limit 4m && tc qdisc add dev %s root tbf rate 40mbit burst 20k limit 4m";
+	setup = SLOW_TAPS;
 	run_pair(&c, &c, &plain, FRAMES / 2);
 	setup = NULL;
 }
@@ -53,7 +57,7 @@ static void slow_port(void)
 	struct vp_cfg c;
 
 	vp_cfg_default(&c);
-	setup = "tc qdisc add dev %s root tbf rate 40mbit burst 20k limit 4m && tc qdisc add dev %s root tbf rate 40mbit burst 20k limit 4m";
+	setup = SLOW_TAPS;
 	run_pair(&c, &c, &plain, FRAMES / 2);
 	setup = NULL;
 }

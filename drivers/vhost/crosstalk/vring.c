@@ -190,6 +190,7 @@ static int add_buffer(struct walk *walk, const struct desc *desc)
 /* vhost refuses a table that is not readable as a whole; so does this. */
 static int check_table(struct walk *walk, u64 addr, u32 len)
 {
+	unsigned int regions = 0;
 	u64 last;
 	int ret;
 
@@ -197,6 +198,8 @@ static int check_table(struct walk *walk, u64 addr, u32 len)
 		return -EFAULT;
 
 	for (;;) {
+		if (unlikely(++regions > UIO_MAXIOV))
+			return -ENOBUFS;
 		ret = find_region(walk, addr, last);
 		if (unlikely(ret))
 			return ret;

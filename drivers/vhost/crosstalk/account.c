@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The direct path as the network stack sees it: who looks on, and what the
+ * interfaces' counters say.
+ *
+ * A route's interfaces are used here without a reference: RCU is held, and
+ * crosstalk_detect_gone has not moved since the route was made.  It moves in
+ * the notifier of an interface's end, after which the kernel waits for RCU
+ * before it frees the interface.
+ */
+
+#include <linux/if_macvlan.h>
+#include <linux/netdevice.h>
+#include <linux/rcupdate.h>
+#include <linux/u64_stats_sync.h>
+
+#include "detect.h"
+
+/* RCU held. */
+static bool route_is_there(const struct crosstalk_route *route)
+{
+	return route->gone == READ_ONCE(crosstalk_detect_gone);
+}
+
+static bool is_link_up(const struct net_device *dev)
+{
+	return netif_running(dev) && netif_carrier_ok(dev);
+}
+
+/**
+ * crosstalk_verdict_tapped() - whether somebody looks on now
+ * @verdict: one with a route
+ *
+ * Asked once a batch: a packet socket (tcpdump), a promiscuous bridge and a
+ * link that is down take effect at once and not when the answer ends.
+ *
+ * Context: tx->mutex held; any context otherwise.
+ * Return: CROSSTALK_FAST, or why the batch goes the slow path.
+ */
+enum crosstalk_slow
+crosstalk_verdict_tapped(const struct crosstalk_verdict *verdict)
+{
+	const struct crosstalk_route *route = verdict->now.route;
+	const struct crosstalk_path *path = &route->path;
+	enum crosstalk_slow slow = CROSSTALK_FAST;
+
+	rcu_read_lock();
+	if (!route_is_there(route))
+		slow = CROSSTALK_SLOW_STALE;
+	else if (dev_nit_active(path->src) || dev_nit_active(path->dst) ||
+		 dev_nit_active(path->mid))
+		slow = CROSSTALK_SLOW_PACKET_SOCKET;
+	else if (!path->macvtap && (READ_ONCE(path->mid->flags) & IFF_PROMISC))
+		slow = CROSSTALK_SLOW_BRIDGE_PROMISC;
+	else if (!is_link_up(path->src) || !is_link_up(path->dst))
+		slow = CROSSTALK_SLOW_CARRIER;
+	rcu_read_unlock();
+	return slow;
+}
+EXPORT_SYMBOL_FOR_CROSSTALK_TEST(crosstalk_verdict_tapped);
+
+/* The guest's transmission is what its tap receives. */
+static void account_tap(const struct crosstalk_path *path, unsigned int packets,
+			size_t bytes)
+{
+	struct pcpu_sw_netstats *stats;
+
+	stats = this_cpu_ptr(path->src->tstats);
+	u64_stats_update_begin(&stats->syncp);
+	u64_stats_add(&stats->rx_packets, packets);
+	u64_stats_add(&stats->rx_bytes, bytes);
+	u64_stats_update_end(&stats->syncp);
+
+	dev_sw_netstats_tx_add(path->dst, packets, bytes);
+}
+
+/* A macvtap counts as the host's interface that it is; by then, untagged. */
+static void account_macvtap(const struct crosstalk_path *path,
+			    unsigned int packets, size_t bytes)
+{
+	const struct macvlan_dev *src = netdev_priv(path->src);
+	const struct macvlan_dev *dst = netdev_priv(path->dst);
+	struct vlan_pcpu_stats *stats;
+
+	stats = this_cpu_ptr(src->pcpu_stats);
+	u64_stats_update_begin(&stats->syncp);
+	u64_stats_add(&stats->tx_packets, packets);
+	u64_stats_add(&stats->tx_bytes, bytes);
+	u64_stats_update_end(&stats->syncp);
+
+	if (path->tagged)
+		bytes -= (size_t)packets * VLAN_HLEN;
+	stats = this_cpu_ptr(dst->pcpu_stats);
+	u64_stats_update_begin(&stats->syncp);
+	u64_stats_add(&stats->rx_packets, packets);
+	u64_stats_add(&stats->rx_bytes, bytes);
+	u64_stats_update_end(&stats->syncp);
+}
+
+/**
+ * crosstalk_account() - count frames as the slow path would have
+ * @route: their route
+ * @packets: frames; a GSO frame counts once
+ * @bytes: their bytes from the Ethernet header on
+ *
+ * Context: any but interrupts.
+ */
+void crosstalk_account(const struct crosstalk_route *route,
+		       unsigned int packets, size_t bytes)
+{
+	rcu_read_lock();
+	if (likely(route_is_there(route))) {
+		/* Softirqs of this CPU count in the same place. */
+		local_bh_disable();
+		if (route->path.macvtap)
+			account_macvtap(&route->path, packets, bytes);
+		else
+			account_tap(&route->path, packets, bytes);
+		local_bh_enable();
+	}
+	rcu_read_unlock();
+}
+EXPORT_SYMBOL_FOR_CROSSTALK_TEST(crosstalk_account);
+
+/**
+ * crosstalk_account_drop() - count frames that found no buffer
+ * @route: their route
+ * @packets: frames
+ *
+ * Where a tap counts what does not fit into its ring.
+ *
+ * Context: any but interrupts.
+ */
+void crosstalk_account_drop(const struct crosstalk_route *route,
+			    unsigned int packets)
+{
+	struct net_device *dst = route->path.dst;
+
+	rcu_read_lock();
+	for (; packets && route_is_there(route); packets--) {
+		if (route->path.macvtap)
+			macvlan_count_rx(netdev_priv(dst), 0, false, false);
+		else
+			dev_core_stats_tx_dropped_inc(dst);
+	}
+	rcu_read_unlock();
+}

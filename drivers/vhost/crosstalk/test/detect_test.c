@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The cache of verdicts: look-up, mailbox, end of answers, eviction.
+ *
+ * The tables are the tests' own; answers are posted as the resolver would.
+ */
+
+#include <kunit/test.h>
+#include <linux/delay.h>
+#include <linux/etherdevice.h>
+#include <linux/module.h>
+
+#include "detect.h"
+
+static int detector_init(struct kunit *test)
+{
+	struct crosstalk_detector *detector;
+
+	detector = kunit_kzalloc(test, sizeof(*detector), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, detector);
+	KUNIT_ASSERT_EQ(test, crosstalk_detector_init(detector), 0);
+	test->priv = detector;
+	return 0;
+}
+
+static void detector_exit(struct kunit *test)
+{
+	crosstalk_detector_drain(test->priv);
+	crosstalk_detector_destroy(test->priv);
+}
+
+static struct crosstalk_flow_key make_key(u32 nr, u16 vid)
+{
+	const u8 eth[2 * ETH_ALEN] __aligned(4) = {
+		2, 0, nr >> 24, nr >> 16, nr >> 8, nr, 2, 1, 0, 0, 0, 1,
+	};
+	struct crosstalk_flow_key key;
+
+	crosstalk_flow_key_set(&key, eth, vid ? htons(ETH_P_8021Q) : 0, vid);
+	return key;
+}
+
+static enum crosstalk_slow detect(struct crosstalk_detector *detector, u32 nr,
+				  u16 vid, struct crosstalk_verdict **verdict)
+{
+	struct crosstalk_flow_key key = make_key(nr, vid);
+
+	return crosstalk_detect(detector, &key, verdict);
+}
+
+static struct crosstalk_route *make_route(struct kunit *test)
+{
+	struct crosstalk_route *route = kzalloc(sizeof(*route), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, route);
+	refcount_set(&route->ref, 1);
+	route->path.refresh = HZ;
+	return route;
+}
+
+static void post(struct crosstalk_detector *detector,
+		 struct crosstalk_verdict *verdict, enum crosstalk_slow slow,
+		 struct crosstalk_route *route, unsigned long lifetime)
+{
+	const struct crosstalk_answer answer = {
+		.route = route,
+		.slow = slow,
+		.epoch = atomic_read(&crosstalk_detect_epoch),
+		.expires = jiffies + lifetime,
+	};
+
+	crosstalk_verdict_post(detector, verdict, &answer);
+}
+
+static void unresolved_first(struct kunit *test)
+{
+	struct crosstalk_detector *detector = test->priv;
+	struct crosstalk_verdict *verdict;
+	struct crosstalk_verdict *again;
+
+	KUNIT_EXPECT_EQ(test, detect(detector, 1, 0, &verdict),
+			CROSSTALK_SLOW_UNRESOLVED);
+	KUNIT_EXPECT_EQ(test, detect(detector, 1, 0, &again),
+			CROSSTALK_SLOW_UNRESOLVED);
+	KUNIT_EXPECT_PTR_EQ(test, verdict, again);
+	KUNIT_EXPECT_EQ(test, detector->nr, 1);
+}
+
+static void keys_differ(struct kunit *test)
+{
+	struct crosstalk_detector *detector = test->priv;
+	struct crosstalk_verdict *verdict[3];
+	struct crosstalk_verdict *again;
+	unsigned int i;
+
+	detect(detector, 1, 0, &verdict[0]);
+	detect(detector, 1, 1, &verdict[1]);
+	detect(detector, 2, 0, &verdict[2]);
+	KUNIT_EXPECT_PTR_NE(test, verdict[0], verdict[1]);
+	KUNIT_EXPECT_PTR_NE(test, verdict[0], verdict[2]);
+	KUNIT_EXPECT_EQ(test, detector->nr, 3);
+
+	for (i = 0; i < 3; i++) {
+		detect(detector, i == 2 ? 2 : 1, i == 1 ? 1 : 0, &again);
+		KUNIT_EXPECT_PTR_EQ(test, again, verdict[i]);
+	}
+}
+
+static void answer_is_taken(struct kunit *test)
+{
+	struct crosstalk_detector *detector = test->priv;
+	struct crosstalk_route *route = make_route(test);
+	struct crosstalk_verdict *verdict;
+
+	detect(detector, 1, 0, &verdict);
+	post(detector, verdict, CROSSTALK_FAST, route, HZ);
+	KUNIT_EXPECT_EQ(test, detect(detector, 1, 0, &verdict), CROSSTALK_FAST);
+	KUNIT_EXPECT_PTR_EQ(test, verdict->now.route, route);
+	KUNIT_EXPECT_EQ(test, refcount_read(&route->ref), 1);
+	KUNIT_EXPECT_FALSE(test, crosstalk_verdict_refresh_due(verdict));
+
+	post(detector, verdict, CROSSTALK_SLOW_QDISC, NULL, HZ);
+	KUNIT_EXPECT_EQ(test, detect(detector, 1, 0, &verdict),
+			CROSSTALK_SLOW_QDISC);
+	KUNIT_EXPECT_NULL(test, verdict->now.route);
+}
+
+static void answer_is_replaced(struct kunit *test)
+{
+	struct crosstalk_detector *detector = test->priv;
+	struct crosstalk_route *route = make_route(test);
+	struct crosstalk_verdict *verdict;
+
+	detect(detector, 1, 0, &verdict);
+	refcount_inc(&route->ref);
+	post(detector, verdict, CROSSTALK_FAST, route, HZ);
+	post(detector, verdict, CROSSTALK_SLOW_XDP, NULL, HZ);
+	KUNIT_EXPECT_EQ(test, refcount_read(&route->ref), 1);
+	KUNIT_EXPECT_EQ(test, detect(detector, 1, 0, &verdict),
+			CROSSTALK_SLOW_XDP);
+	crosstalk_route_put(route);
+}
+
+static void answer_ends(struct kunit *test)
+{
+	struct crosstalk_detector *detector = test->priv;
+	struct crosstalk_verdict *verdict;
+
+	detect(detector, 1, 0, &verdict);
+	post(detector, verdict, CROSSTALK_FAST, make_route(test), 2);
+	detect(detector, 1, 0, &verdict);
+	msleep(jiffies_to_msecs(3));
+	KUNIT_EXPECT_EQ(test, detect(detector, 1, 0, &verdict),
+			CROSSTALK_SLOW_STALE);
+	/* The route stays: the TX loop may still account for it. */
+	KUNIT_EXPECT_NOT_NULL(test, verdict->now.route);
+}
+
+static void old_answer_is_not_in_force(struct kunit *test)
+{
+	struct crosstalk_detector *detector = test->priv;
+	struct crosstalk_verdict *verdict;
+
+	detect(detector, 1, 0, &verdict);
+	post(detector, verdict, CROSSTALK_FAST, make_route(test), 0);
+	KUNIT_EXPECT_EQ(test, detect(detector, 1, 0, &verdict),
+			CROSSTALK_SLOW_STALE);
+}
+
+static void epoch_ends_all(struct kunit *test)
+{
+	struct crosstalk_detector *detector = test->priv;
+	struct crosstalk_verdict *verdict;
+
+	detect(detector, 1, 0, &verdict);
+	post(detector, verdict, CROSSTALK_FAST, make_route(test), HZ);
+	KUNIT_EXPECT_EQ(test, detect(detector, 1, 0, &verdict), CROSSTALK_FAST);
+	atomic_inc(&crosstalk_detect_epoch);
+	KUNIT_EXPECT_EQ(test, detect(detector, 1, 0, &verdict),
+			CROSSTALK_SLOW_STALE);
+}
+
+static void table_is_bounded(struct kunit *test)
+{
+	struct crosstalk_detector *detector = test->priv;
+	struct crosstalk_verdict *verdict;
+	unsigned int i;
+
+	for (i = 1; i <= CROSSTALK_MAX_VERDICTS; i++)
+		KUNIT_ASSERT_EQ(test, detect(detector, i, 0, &verdict),
+				CROSSTALK_SLOW_UNRESOLVED);
+
+	/* All of them are in use: who comes now is not remembered. */
+	for (i = 0; i < 100; i++)
+		KUNIT_EXPECT_EQ(test, detect(detector, 1U << 20 | i, 0,
+					     &verdict), CROSSTALK_SLOW_FULL);
+	KUNIT_EXPECT_EQ(test, detector->nr, CROSSTALK_MAX_VERDICTS);
+	KUNIT_EXPECT_EQ(test, detect(detector, 5, 0, &verdict),
+			CROSSTALK_SLOW_UNRESOLVED);
+}
+
+static void idle_are_evicted(struct kunit *test)
+{
+	struct crosstalk_detector *detector = test->priv;
+	struct crosstalk_verdict *verdict;
+	struct crosstalk_verdict *busy;
+	unsigned int evicted = 0;
+	unsigned int i;
+
+	for (i = 1; i <= CROSSTALK_MAX_VERDICTS; i++)
+		detect(detector, i, 0, &verdict);
+	msleep(150);
+	detect(detector, 7, 0, &busy);
+	busy->fast_packets = 4711;
+
+	for (i = 0; i < CROSSTALK_MAX_VERDICTS / 2; i++)
+		if (detect(detector, 1U << 20 | i, 0, &verdict) ==
+		    CROSSTALK_SLOW_UNRESOLVED)
+			evicted++;
+	/* A few buckets are looked at each time: nearly always one is idle. */
+	KUNIT_EXPECT_GT(test, evicted, CROSSTALK_MAX_VERDICTS / 3);
+	KUNIT_EXPECT_LE(test, detector->nr, CROSSTALK_MAX_VERDICTS);
+
+	detect(detector, 7, 0, &verdict);
+	KUNIT_EXPECT_PTR_EQ(test, verdict, busy);
+	KUNIT_EXPECT_EQ(test, verdict->fast_packets, 4711);
+}
+
+static void prune_forgets(struct kunit *test)
+{
+	struct crosstalk_detector *detector = test->priv;
+	struct crosstalk_route *route = make_route(test);
+	struct crosstalk_verdict *verdict;
+
+	refcount_set(&route->ref, 3);
+	detect(detector, 1, 0, &verdict);
+	post(detector, verdict, CROSSTALK_FAST, route, HZ);
+	detect(detector, 1, 0, &verdict);
+	post(detector, verdict, CROSSTALK_FAST, route, HZ);
+
+	crosstalk_detector_prune(detector, HZ);
+	KUNIT_EXPECT_EQ(test, detector->nr, 1);
+	crosstalk_detector_prune(detector, 0);
+	KUNIT_EXPECT_EQ(test, detector->nr, 0);
+	/* In force and in the mailbox. */
+	KUNIT_EXPECT_EQ(test, refcount_read(&route->ref), 1);
+	crosstalk_route_put(route);
+}
+
+static void posting_to_the_gone(struct kunit *test)
+{
+	struct crosstalk_detector *detector = test->priv;
+	struct crosstalk_route *route = make_route(test);
+	struct crosstalk_verdict *verdict;
+
+	refcount_inc(&route->ref);
+	detect(detector, 1, 0, &verdict);
+	rcu_read_lock();
+	crosstalk_detector_prune(detector, 0);
+	post(detector, verdict, CROSSTALK_FAST, route, HZ);
+	rcu_read_unlock();
+	KUNIT_EXPECT_EQ(test, refcount_read(&route->ref), 1);
+	crosstalk_route_put(route);
+}
+
+static void chains_are_short(struct kunit *test)
+{
+	struct crosstalk_detector *detector = test->priv;
+	struct crosstalk_verdict *verdict;
+	unsigned int longest = 0;
+	unsigned int i;
+
+	for (i = 0; i < CROSSTALK_MAX_VERDICTS; i++)
+		detect(detector, i * 256, i & 1, &verdict);
+	for (i = 0; i < BIT(CROSSTALK_VERDICT_BITS); i++) {
+		unsigned int len = 0;
+
+		hlist_for_each_entry(verdict, &detector->buckets[i], node)
+			len++;
+		longest = max(longest, len);
+	}
+	KUNIT_EXPECT_LE(test, longest, 10);
+}
+
+static void names_are_there(struct kunit *test)
+{
+	unsigned int i;
+
+	for (i = 0; i < CROSSTALK_NR_SLOW; i++) {
+		KUNIT_ASSERT_NOT_NULL(test, crosstalk_slow_name(i));
+		KUNIT_EXPECT_GT(test, strlen(crosstalk_slow_name(i)), 0);
+	}
+	KUNIT_EXPECT_STREQ(test, crosstalk_slow_name(i), "unknown");
+}
+
+static struct kunit_case detect_cases[] = {
+	KUNIT_CASE(unresolved_first),
+	KUNIT_CASE(keys_differ),
+	KUNIT_CASE(answer_is_taken),
+	KUNIT_CASE(answer_is_replaced),
+	KUNIT_CASE(answer_ends),
+	KUNIT_CASE(old_answer_is_not_in_force),
+	KUNIT_CASE(epoch_ends_all),
+	KUNIT_CASE(table_is_bounded),
+	KUNIT_CASE(idle_are_evicted),
+	KUNIT_CASE(prune_forgets),
+	KUNIT_CASE(posting_to_the_gone),
+	KUNIT_CASE(chains_are_short),
+	KUNIT_CASE(names_are_there),
+	{}
+};
+
+static struct kunit_suite detect_suite = {
+	.name = "vhost_crosstalk_detect",
+	.init = detector_init,
+	.exit = detector_exit,
+	.test_cases = detect_cases,
+};
+kunit_test_suite(detect_suite);

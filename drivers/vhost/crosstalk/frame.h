@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef _CROSSTALK_FRAME_H
+#define _CROSSTALK_FRAME_H
+
+#include <linux/if_ether.h>
+#include <linux/netdev_features.h>
+#include <linux/if_vlan.h>
+#include <linux/types.h>
+#include <linux/virtio_net.h>
+
+#include "policy.h"
+
+/* Bytes of every frame that are read first: two cache lines with the header. */
+#define CROSSTALK_FRAME_PEEK 116
+
+/*
+ * Bytes that a check of the deepest header needs: Ethernet with a VLAN tag, the
+ * longest IPv4 and the longest TCP header.
+ */
+#define CROSSTALK_FRAME_HEAD (VLAN_ETH_HLEN + 60 + 60)
+
+/**
+ * struct crosstalk_frame - the beginning of a frame, read once from its sender
+ * @vnet: its virtio-net header, as the sender wrote it
+ * @head: the first bytes from the Ethernet header on; these, and not what the
+ * sender's memory says by then, are delivered
+ * @len: length of the whole frame from the Ethernet header on
+ * @head_len: bytes that are in @head
+ * @gso: whether it is to be cut into segments by whoever cannot take it whole
+ * @needs: what the receiver's interface must offer to get it as it is
+ * @key: its flow
+ */
+struct crosstalk_frame {
+	struct virtio_net_hdr_mrg_rxbuf vnet;
+	u8 head[CROSSTALK_FRAME_HEAD] __aligned(4);
+	unsigned int len;
+	unsigned int head_len;
+	bool gso;
+	netdev_features_t needs;
+	struct crosstalk_flow_key key;
+};
+
+bool crosstalk_frame_parse(struct crosstalk_frame *frame);
+void crosstalk_frame_vnet(const struct crosstalk_frame *frame,
+			  struct virtio_net_hdr_mrg_rxbuf *vnet);
+
+#endif /* _CROSSTALK_FRAME_H */

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef _CROSSTALK_VRING_REMOTE_H
+#define _CROSSTALK_VRING_REMOTE_H
+
+#include "mirror.h"
+#include "vhost_private.h"
+
+/*
+ * A frame of 64 KiB in buffers of 1,536 bytes takes 43 chains, each of which
+ * may lie on two pages.  A receiver whose buffers are smaller than that gets
+ * its large frames by the slow path.
+ */
+#define CROSSTALK_RX_CHAINS 64
+#define CROSSTALK_RX_PIECES 160
+
+/* What became of an access to a receiver's ring. */
+enum crosstalk_rx_result {
+	CROSSTALK_RX_OK,
+	CROSSTALK_RX_EMPTY,	/* not enough buffers for the frame */
+	CROSSTALK_RX_MISSING,	/* a page is not mirrored: its owner must fill */
+	CROSSTALK_RX_TOO_LARGE,	/* the frame fits no buffer of this receiver */
+	CROSSTALK_RX_BAD,	/* the ring is broken: vhost will say so */
+};
+
+/* A stretch of a receive buffer in the kernel's direct map. */
+struct crosstalk_rx_piece {
+	void *addr;
+	u32 len;
+};
+
+/* A chain that was reserved, and where its used element goes. */
+struct crosstalk_rx_chain {
+	__virtio32 *used_id;
+	__virtio32 *used_len;
+	u16 head;
+	u32 len;
+};
+
+/**
+ * struct crosstalk_rx - a receiver's RX ring in the hands of a sender
+ *
+ * Lives in the sender's endpoint (its tx->mutex).  From crosstalk_rx_open() to
+ * crosstalk_rx_close() the receiver's rx->mutex is held, its mirror is locked
+ * for reading, and nothing sleeps or faults.
+ */
+struct crosstalk_rx {
+	struct vhost_net_virtqueue *nvq;
+	struct crosstalk_mirror *mirror;
+	const struct vhost_iotlb_map *map;
+	struct crosstalk_mirror_cursor desc;
+	struct crosstalk_mirror_cursor avail;
+	struct crosstalk_mirror_cursor used;
+	__virtio16 *avail_flags;
+	__virtio16 *avail_idx;
+	__virtio16 *used_event;
+	__virtio16 *used_flags;
+	__virtio16 *used_idx;
+	__virtio16 *avail_event;
+	unsigned long missing;	/* user address that was not mirrored */
+	bool unpublished;	/* used elements that used->idx does not tell */
+	bool unsignalled;	/* ... that the guest was not interrupted for */
+
+	/* The frame that is being placed. */
+	unsigned int nr_chains;
+	unsigned int nr_pieces;
+	struct crosstalk_rx_chain chains[CROSSTALK_RX_CHAINS];
+	struct crosstalk_rx_piece pieces[CROSSTALK_RX_PIECES];
+};
+
+enum crosstalk_rx_result crosstalk_rx_open(struct crosstalk_rx *rx,
+					   struct vhost_net_virtqueue *nvq,
+					   struct crosstalk_mirror *mirror);
+enum crosstalk_rx_result crosstalk_rx_reserve(struct crosstalk_rx *rx,
+					      size_t len);
+void crosstalk_rx_commit(struct crosstalk_rx *rx);
+void crosstalk_rx_publish(struct crosstalk_rx *rx);
+bool crosstalk_rx_want_signal(struct crosstalk_rx *rx);
+bool crosstalk_rx_enable_notify(struct crosstalk_rx *rx);
+unsigned int crosstalk_rx_room(const struct crosstalk_rx *rx);
+
+#endif /* _CROSSTALK_VRING_REMOTE_H */

@@ -149,22 +149,42 @@ static void tx_net(struct vhost_work *work)
 	srcu_read_unlock(&text_srcu, idx);
 }
 
-static void count_rx(const struct vhost_net *net)
+/* Serves senders that wait for this receiver; then vhost-net's own runs. */
+static void before_rx(struct vhost_net *net)
 {
+	struct vhost_virtqueue *vq = &net->vqs[VHOST_NET_VQ_RX].vq;
 	struct crosstalk_endpoint *ep;
+	bool fill = false;
 
 	rcu_read_lock();
 	ep = find_endpoint(net);
-	if (ep)
+	if (ep) {
 		atomic64_inc(&ep->stats.rx_kicks);
+		fill = READ_ONCE(ep->want_fill);
+		if (!fill)
+			crosstalk_unpark(ep);
+	}
 	rcu_read_unlock();
+	if (!fill)
+		return;
+
+	mutex_lock_nested(&vq->mutex, VHOST_NET_VQ_RX);
+	rcu_read_lock();
+	ep = find_endpoint(net);
+	rcu_read_unlock();
+	/* Held by vq->mutex from here on: see "Lifetime". */
+	if (ep) {
+		crosstalk_push_prepare(ep);
+		crosstalk_unpark(ep);
+	}
+	mutex_unlock(&vq->mutex);
 }
 
 static void rx_kick(struct vhost_work *work)
 {
 	int idx = srcu_read_lock(&text_srcu);
 
-	count_rx(kick_to_net(work, VHOST_NET_VQ_RX));
+	before_rx(kick_to_net(work, VHOST_NET_VQ_RX));
 	original.kick[VHOST_NET_VQ_RX](work);
 	srcu_read_unlock(&text_srcu, idx);
 }
@@ -175,7 +195,7 @@ static void rx_net(struct vhost_work *work)
 					     poll[VHOST_NET_VQ_RX].work);
 	int idx = srcu_read_lock(&text_srcu);
 
-	count_rx(net);
+	before_rx(net);
 	original.net[VHOST_NET_VQ_RX](work);
 	srcu_read_unlock(&text_srcu, idx);
 }
@@ -218,6 +238,9 @@ static void wait_for_worker(struct vhost_net *net, int index)
 	struct vhost_virtqueue *vq = &net->vqs[index].vq;
 
 	mutex_lock_nested(&vq->mutex, index);
+	/* What our loop left (a frame that waits) is vhost-net's now. */
+	if (vq->private_data)
+		vhost_poll_queue(&vq->poll);
 	mutex_unlock(&vq->mutex);
 }
 
@@ -234,6 +257,8 @@ static bool unhook(struct crosstalk_endpoint *ep)
 	if (ep->hooked) {
 		done = true;
 		ep->hooked = false;
+		/* From here on no sender comes; those inside hold rx->mutex. */
+		WRITE_ONCE(ep->dead, true);
 		set_work(ep->net, VHOST_NET_VQ_RX,
 			 original.kick[VHOST_NET_VQ_RX],
 			 original.net[VHOST_NET_VQ_RX]);
@@ -248,6 +273,8 @@ static bool unhook(struct crosstalk_endpoint *ep)
 
 		wait_for_worker(ep->net, VHOST_NET_VQ_RX);
 		wait_for_worker(ep->net, VHOST_NET_VQ_TX);
+		/* Its worker comes no more, and others are not to be kept. */
+		crosstalk_detector_drain(&ep->detect);
 
 		/*
 		 * Last, because whoever closes the file from now on frees the
@@ -505,6 +532,24 @@ int crosstalk_attach_scan(void)
 
 	free_scan(scan);
 	return ret;
+}
+
+/**
+ * crosstalk_attach_for_each() - visit all endpoints
+ * @fn: called for each, in the order in which they were hooked
+ * @data: passed to it
+ *
+ * Context: process context, may sleep.
+ */
+void crosstalk_attach_for_each(void (*fn)(struct crosstalk_endpoint *ep,
+					  void *data), void *data)
+{
+	struct crosstalk_endpoint *ep;
+
+	mutex_lock(&attach_mutex);
+	list_for_each_entry(ep, &endpoint_list, list)
+		fn(ep, data);
+	mutex_unlock(&attach_mutex);
 }
 
 /**

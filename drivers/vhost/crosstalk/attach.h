@@ -7,6 +7,7 @@
 
 #include "compat.h"
 
+struct crosstalk_endpoint;
 struct file;
 struct net_device;
 
@@ -14,6 +15,8 @@ int crosstalk_attach_init(void);
 void crosstalk_attach_exit(void);
 int crosstalk_attach_file(struct file *file, pid_t pid);
 int crosstalk_attach_scan(void);
+void crosstalk_attach_for_each(void (*fn)(struct crosstalk_endpoint *ep,
+					  void *data), void *data);
 void crosstalk_attach_renamed(const struct net_device *dev);
 
 #if CROSSTALK_HAVE_KRETPROBES

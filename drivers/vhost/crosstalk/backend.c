@@ -256,16 +256,33 @@ err:
 }
 
 /**
- * crosstalk_backend_built_frame() - the frame that was put in a batch last
+ * crosstalk_backend_built() - the frame that was put in a batch last
  * @batch: one to which crosstalk_backend_build() has just added a frame
+ * @gso: filled in: its virtio-net header
+ * @len: filled in: its length from the Ethernet header on
  *
- * Return: its Ethernet header, or NULL if it is too short to have one.
+ * Return: its Ethernet header.
  */
-const u8 *crosstalk_backend_built_frame(const struct crosstalk_txbatch *batch)
+const u8 *crosstalk_backend_built(const struct crosstalk_txbatch *batch,
+				  const struct virtio_net_hdr **gso,
+				  unsigned int *len)
 {
 	const struct xdp_buff *xdp = &batch->xdp[batch->nr_xdp - 1];
+	const struct tun_xdp_hdr *hdr = xdp->data_hard_start;
 
-	return xdp->data_end - xdp->data >= ETH_HLEN ? xdp->data : NULL;
+	*gso = &hdr->gso;
+	*len = xdp->data_end - xdp->data;
+	return xdp->data;
+}
+
+/**
+ * crosstalk_backend_unbuild() - take the last frame out of a batch again
+ * @batch: one to which crosstalk_backend_build() has just added a frame
+ */
+void crosstalk_backend_unbuild(struct crosstalk_txbatch *batch)
+{
+	batch->nr_xdp--;
+	page_frag_free(batch->xdp[batch->nr_xdp].data_hard_start);
 }
 
 /**

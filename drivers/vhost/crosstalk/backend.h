@@ -65,7 +65,10 @@ int crosstalk_backend_send_batch(struct crosstalk_txbatch *batch,
 int crosstalk_backend_send(struct socket *sock,
 			   const struct vhost_net_virtqueue *nvq,
 			   const struct crosstalk_chain *chain, bool more);
-const u8 *crosstalk_backend_built_frame(const struct crosstalk_txbatch *batch);
+const u8 *crosstalk_backend_built(const struct crosstalk_txbatch *batch,
+				  const struct virtio_net_hdr **gso,
+				  unsigned int *len);
+void crosstalk_backend_unbuild(struct crosstalk_txbatch *batch);
 int crosstalk_copy_from_segments(void *to, const struct iovec *iov,
 				 unsigned int nr, size_t skip, size_t len);
 

@@ -8,10 +8,20 @@
 
 #include <linux/eventfd.h>
 #include <linux/gfp.h>
+#include <linux/if_bridge.h>
 #include <linux/mm.h>
 #include <linux/mm_types.h>
+#include <linux/neighbour.h>
+#include <linux/netdevice.h>
+#include <linux/virtio_net.h>
+#include <net/net_namespace.h>
 
 #include <generated/kernel_api.h>
+
+#ifdef HAVE_NET_DEVICE_TCX_INGRESS
+#include <linux/bpf_mprog.h>
+#include <net/tcx.h>
+#endif
 
 /* page_frag_cache_drain() came with vhost-net's use of page_frag_cache. */
 #ifdef HAVE_PAGE_FRAG_CACHE_DRAIN
@@ -33,6 +43,111 @@ static inline void crosstalk_page_frag_drain(struct page_frag_cache *nc)
 #else
 #define crosstalk_eventfd_signal(ctx) eventfd_signal(ctx)
 #endif
+
+/* UDP segmentation of virtio-net; a tap of an older kernel refuses it. */
+#ifndef VIRTIO_NET_HDR_GSO_UDP_L4
+#define VIRTIO_NET_HDR_GSO_UDP_L4 5
+#endif
+
+/* Locked forwarding entries and suppression by VLAN: elsewhere, there are none. */
+#ifdef NTF_EXT_LOCKED
+#define CROSSTALK_NTF_EXT_LOCKED NTF_EXT_LOCKED
+#else
+#define CROSSTALK_NTF_EXT_LOCKED 0
+#endif
+
+#ifdef BR_NEIGH_VLAN_SUPPRESS
+#define CROSSTALK_BR_NEIGH_VLAN_SUPPRESS BR_NEIGH_VLAN_SUPPRESS
+#else
+#define CROSSTALK_BR_NEIGH_VLAN_SUPPRESS 0
+#endif
+
+/* tc: a chain of filters or programs (tcx), or filters only (miniq); RCU. */
+#if defined(HAVE_NET_DEVICE_TCX_INGRESS)
+static inline bool crosstalk_tcx_is_used(struct bpf_mprog_entry *entry)
+{
+	return entry && (bpf_mprog_total(entry) ||
+			 rcu_access_pointer(tcx_entry(entry)->miniq));
+}
+
+static inline bool crosstalk_dev_tc_ingress(const struct net_device *dev)
+{
+	return crosstalk_tcx_is_used(rcu_dereference(dev->tcx_ingress));
+}
+
+static inline bool crosstalk_dev_tc_egress(const struct net_device *dev)
+{
+	return crosstalk_tcx_is_used(rcu_dereference(dev->tcx_egress));
+}
+#elif defined(HAVE_NET_DEVICE_MINIQ_INGRESS)
+static inline bool crosstalk_dev_tc_ingress(const struct net_device *dev)
+{
+	return rcu_access_pointer(dev->miniq_ingress);
+}
+
+static inline bool crosstalk_dev_tc_egress(const struct net_device *dev)
+{
+	return rcu_access_pointer(dev->miniq_egress);
+}
+#else
+static inline bool crosstalk_dev_tc_ingress(const struct net_device *dev)
+{
+	return false;
+}
+
+static inline bool crosstalk_dev_tc_egress(const struct net_device *dev)
+{
+	return false;
+}
+#endif
+
+/* Hooks of nftables and flow tables on one interface. */
+static inline bool crosstalk_dev_nft_ingress(const struct net_device *dev)
+{
+#ifdef HAVE_NET_DEVICE_NF_HOOKS_INGRESS
+	return rcu_access_pointer(dev->nf_hooks_ingress);
+#else
+	return false;
+#endif
+}
+
+static inline bool crosstalk_dev_nft_egress(const struct net_device *dev)
+{
+#ifdef HAVE_NET_DEVICE_NF_HOOKS_EGRESS
+	return rcu_access_pointer(dev->nf_hooks_egress);
+#else
+	return false;
+#endif
+}
+
+/* Hooks of a name space's bridges; under RCU. */
+static inline const struct nf_hook_entries *
+crosstalk_bridge_hooks(const struct net *net, unsigned int hook)
+{
+#ifdef HAVE_NETNS_NF_HOOKS_BRIDGE
+	return rcu_dereference(net->nf.hooks_bridge[hook]);
+#else
+	return NULL;
+#endif
+}
+
+/* What a queue gives frames to when it is up; became RCU's in some kernels. */
+static inline const struct Qdisc *
+crosstalk_txq_qdisc(const struct netdev_queue *txq)
+{
+	return (__force const struct Qdisc *)READ_ONCE(txq->qdisc_sleeping);
+}
+
+static inline unsigned int
+crosstalk_dev_gso_max_size(const struct net_device *dev)
+{
+#ifdef HAVE_NET_DEVICE_GSO_IPV4_MAX_SIZE
+	return min(READ_ONCE(dev->gso_max_size),
+		   READ_ONCE(dev->gso_ipv4_max_size));
+#else
+	return READ_ONCE(dev->gso_max_size);
+#endif
+}
 
 /* Code that a kernel without kretprobes (User Mode Linux) must do without. */
 #ifdef CONFIG_KRETPROBES

@@ -5,22 +5,31 @@
 #include <linux/compiler.h>
 #include <linux/types.h>
 
-#include "vhost_private.h"
+struct attribute_group;
 
 /*
- * Tunables of the whole module: module parameters at load, then sysfs.  Each is
- * one word that is read without a lock wherever it is used.
+ * Tunables of the whole module (control.c).  Each is one word that is read
+ * without a lock wherever it is used.
  */
 struct crosstalk_tunables {
-	bool enable;		/* run the module's own loops */
-	unsigned int batch;	/* frames to the backend at a time */
+	unsigned int enable;		/* run the module's own loops */
+	unsigned int direct;		/* let frames go the direct path */
+	unsigned int batch;		/* frames handed on at a time */
+	unsigned int backpressure_us;	/* wait for a receiver's buffers */
+	unsigned int revalidate_ms;	/* how long a verdict holds */
 };
 
 extern struct crosstalk_tunables crosstalk_tunables;
+extern const struct attribute_group crosstalk_tunable_group;
 
 static inline bool crosstalk_enabled(void)
 {
 	return READ_ONCE(crosstalk_tunables.enable);
+}
+
+static inline bool crosstalk_direct(void)
+{
+	return READ_ONCE(crosstalk_tunables.direct);
 }
 
 static inline unsigned int crosstalk_batch(void)
@@ -28,9 +37,14 @@ static inline unsigned int crosstalk_batch(void)
 	return READ_ONCE(crosstalk_tunables.batch);
 }
 
-static inline bool crosstalk_batch_valid(unsigned int batch)
+static inline unsigned int crosstalk_backpressure_us(void)
 {
-	return batch >= 1 && batch <= VHOST_NET_BATCH;
+	return READ_ONCE(crosstalk_tunables.backpressure_us);
+}
+
+static inline unsigned int crosstalk_revalidate_ms(void)
+{
+	return READ_ONCE(crosstalk_tunables.revalidate_ms);
 }
 
 #endif /* _CROSSTALK_CONTROL_H */

@@ -14,21 +14,6 @@
 #include "endpoint.h"
 #include "sysfs.h"
 
-/*
- * Features under which the ring and the frames are what vring.c and backend.c
- * expect.  VIRTIO_F_ACCESS_PLATFORM is the vIOMMU's; VHOST_F_LOG_ALL is fine
- * here, because vhost itself writes a used ring that is logged.
- */
-#define CROSSTALK_FEATURES (BIT_ULL(VIRTIO_F_NOTIFY_ON_EMPTY) | \
-			    BIT_ULL(VIRTIO_F_ANY_LAYOUT) | \
-			    BIT_ULL(VIRTIO_F_VERSION_1) | \
-			    BIT_ULL(VIRTIO_F_RING_RESET) | \
-			    BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC) | \
-			    BIT_ULL(VIRTIO_RING_F_EVENT_IDX) | \
-			    BIT_ULL(VIRTIO_NET_F_MRG_RXBUF) | \
-			    BIT_ULL(VHOST_NET_F_VIRTIO_NET_HDR) | \
-			    BIT_ULL(VHOST_F_LOG_ALL))
-
 static const char * const reason_names[CROSSTALK_NR_REASONS] = {
 	[CROSSTALK_REASON_NONE] = "none",
 	[CROSSTALK_REASON_DISABLED] = "disabled",
@@ -84,10 +69,10 @@ struct crosstalk_endpoint *crosstalk_endpoint_create(struct vhost_net *net,
 	if (!ep)
 		return NULL;
 
-	if (crosstalk_txbatch_init(&ep->batch)) {
-		kfree(ep);
-		return NULL;
-	}
+	if (crosstalk_txbatch_init(&ep->batch))
+		goto err_free;
+	if (crosstalk_detector_init(&ep->detect))
+		goto err_txbatch;
 
 	ep->net = net;
 	ep->file = file;
@@ -97,18 +82,29 @@ struct crosstalk_endpoint *crosstalk_endpoint_create(struct vhost_net *net,
 	mutex_init(&ep->life);
 	spin_lock_init(&ep->name_lock);
 	spin_lock_init(&ep->macs_lock);
+	crosstalk_park_init(ep);
 	crosstalk_sysfs_init(ep);
 	return ep;
+
+err_txbatch:
+	crosstalk_txbatch_destroy(&ep->batch);
+err_free:
+	kfree(ep);
+	return NULL;
 }
 
 /**
  * crosstalk_endpoint_free() - last step of an endpoint's life
  * @ep: endpoint that nothing but RCU readers can reach
  *
- * Context: any but hard interrupt; called by the kobject's release.
+ * Context: process context, may sleep; called by the kobject's release.
  */
 void crosstalk_endpoint_free(struct crosstalk_endpoint *ep)
 {
+	crosstalk_park_destroy(ep);
+	if (ep->mirror)
+		crosstalk_mirror_put(ep->mirror);
+	crosstalk_detector_destroy(&ep->detect);
 	crosstalk_txbatch_destroy(&ep->batch);
 	kfree_rcu(ep, rcu);
 }
@@ -178,6 +174,7 @@ void crosstalk_endpoint_refresh(struct crosstalk_endpoint *ep)
 	struct vhost_virtqueue *vq = &ep->net->vqs[VHOST_NET_VQ_TX].vq;
 	enum crosstalk_reason reason;
 
+	WRITE_ONCE(ep->moved, false);
 	look_at_backend(ep, vq->private_data);
 	WRITE_ONCE(ep->features, vq->acked_features);
 
@@ -204,6 +201,7 @@ bool crosstalk_endpoint_may_run(struct crosstalk_endpoint *ep)
 
 	if (unlikely(vq->private_data != ep->backend.sock ||
 		     vq->acked_features != ep->features ||
+		     READ_ONCE(ep->moved) ||
 		     judge(ep) != ep->reason))
 		crosstalk_endpoint_refresh(ep);
 

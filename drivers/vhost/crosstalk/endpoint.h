@@ -13,9 +13,26 @@
 #include <linux/types.h>
 
 #include "backend.h"
+#include "detect.h"
+#include "push.h"
 
 struct net;
 struct vhost_net;
+
+/*
+ * Features under which the ring and the frames are what vring.c and backend.c
+ * expect.  VIRTIO_F_ACCESS_PLATFORM is the vIOMMU's; VHOST_F_LOG_ALL is fine
+ * for sending, because vhost itself writes a used ring that is logged.
+ */
+#define CROSSTALK_FEATURES (BIT_ULL(VIRTIO_F_NOTIFY_ON_EMPTY) | \
+			    BIT_ULL(VIRTIO_F_ANY_LAYOUT) | \
+			    BIT_ULL(VIRTIO_F_VERSION_1) | \
+			    BIT_ULL(VIRTIO_F_RING_RESET) | \
+			    BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC) | \
+			    BIT_ULL(VIRTIO_RING_F_EVENT_IDX) | \
+			    BIT_ULL(VIRTIO_NET_F_MRG_RXBUF) | \
+			    BIT_ULL(VHOST_NET_F_VIRTIO_NET_HDR) | \
+			    BIT_ULL(VHOST_F_LOG_ALL))
 
 /* Source addresses that are remembered for an operator to see. */
 #define CROSSTALK_NR_MACS 8
@@ -46,7 +63,17 @@ struct crosstalk_stats {
 	u64 tx_kicks;		/* times that the TX work ran */
 	u64 tx_batches;		/* batches handed to the backend socket */
 	u64 tx_notify;		/* interrupts raised for the TX queue */
+	u64 tx_fast_packets;	/* those that were placed in a receiver's buffers */
+	u64 tx_fast_bytes;	/* their bytes */
+	u64 tx_parks;		/* waits for a receiver */
+	u64 tx_settles;		/* waits before a change to the direct path */
+
 	atomic64_t rx_kicks ____cacheline_aligned_in_smp; /* RX work ran */
+	/* Receiver's side: rx->mutex, whoever holds it. */
+	u64 rx_fast_packets;
+	u64 rx_fast_bytes;
+	u64 rx_fast_notify;	/* interrupts raised for the RX queue by senders */
+	u64 rx_fills;		/* times that the mirror was filled on request */
 };
 
 /**
@@ -91,6 +118,20 @@ struct crosstalk_endpoint {
 	unsigned int nr_macs;
 	u8 last_mac[ETH_ALEN];		/* tx->mutex */
 	u8 macs[CROSSTALK_NR_MACS][ETH_ALEN];
+
+	bool dead;			/* set once, before unhooking waits */
+	struct list_head waiters;	/* senders that wait; park.c's lock */
+	struct crosstalk_park park;	/* as a sender */
+	struct crosstalk_push push;	/* as a sender; tx->mutex */
+
+	struct crosstalk_mirror *mirror; /* rx->mutex; a reference */
+	bool want_fill;			/* set by senders under rx->mutex */
+	unsigned long fill_addr;	/* page that one of them missed; same */
+
+	struct crosstalk_detector detect; /* as a sender, and where it is */
+	u64 last_slow;			/* frames were sent slow, ns; tx->mutex */
+	bool expect_slow;		/* the last frame went slow; tx->mutex */
+	bool moved;			/* its interface must be found again */
 
 	struct crosstalk_txbatch batch;	/* tx->mutex */
 	struct crosstalk_stats stats;

@@ -12,6 +12,7 @@
  */
 
 #include <linux/if_ether.h>
+#include <linux/ktime.h>
 
 #include "backend.h"
 #include "control.h"
@@ -19,41 +20,34 @@
 #include "forward.h"
 #include "vring.h"
 
-/* One run of the loop. */
-struct tx_run {
-	struct crosstalk_endpoint *ep;
-	struct vhost_net *net;
-	struct vhost_net_virtqueue *nvq;
-	struct socket *sock;
-	struct crosstalk_txbatch *batch;
-	bool can_batch;
-	size_t bytes;
-	int frames;
-};
-
-/* What the loop does after a frame. */
-enum tx_next {
-	TX_NEXT,	/* done with it: go on */
-	TX_STOP,	/* leave until something kicks the queue again */
-};
-
-static void ring_error(struct tx_run *run)
+static void ring_error(struct crosstalk_run *run)
 {
 	run->ep->stats.tx_errors++;
 	crosstalk_vring_error(&run->nvq->vq);
 }
 
-/* Sends what is batched, completes all chains so far, interrupts the guest. */
-static void flush(struct tx_run *run)
+/**
+ * crosstalk_forward_flush() - bring everything that was taken to its end
+ * @run: the loop's
+ *
+ * Closes the receiver's queue, sends what is batched, completes all chains so
+ * far and interrupts the guest if it wants that.
+ *
+ * Context: the TX worker, tx->mutex held; may fault and sleep.
+ */
+void crosstalk_forward_flush(struct crosstalk_run *run)
 {
 	struct crosstalk_txbatch *batch = run->batch;
 	struct vhost_virtqueue *vq = &run->nvq->vq;
 	struct crosstalk_stats *stats = &run->ep->stats;
 
+	/* The receiver first: its data is there before the sender is told. */
+	crosstalk_push_close(run->ep);
 	if (batch->nr_xdp) {
 		stats->tx_batches++;
 		stats->tx_errors += crosstalk_backend_send_batch(batch,
 								 run->sock);
+		run->ep->last_slow = ktime_get_ns();
 	}
 	if (!batch->nr_heads)
 		return;
@@ -66,7 +60,7 @@ static void flush(struct tx_run *run)
 		stats->tx_notify++;
 }
 
-static void complete_chain(struct tx_run *run,
+static void complete_chain(struct crosstalk_run *run,
 			   const struct crosstalk_chain *chain)
 {
 	struct crosstalk_txbatch *batch = run->batch;
@@ -78,17 +72,18 @@ static void complete_chain(struct tx_run *run,
 }
 
 /* Puts the chain back, to be taken again when the socket is writable. */
-static enum tx_next retry_later(struct tx_run *run)
+static enum crosstalk_next retry_later(struct crosstalk_run *run)
 {
 	struct vhost_poll *poll = &run->net->poll[VHOST_NET_VQ_TX];
 
 	vhost_discard_vq_desc(&run->nvq->vq, 1);
 	vhost_poll_start(poll, run->sock->file);
-	return TX_STOP;
+	return CROSSTALK_STOP;
 }
 
 /* Notes the source address of a frame that was not copied for the batch. */
-static void peek_source(struct tx_run *run, const struct crosstalk_chain *chain)
+static void peek_source(struct crosstalk_run *run,
+			const struct crosstalk_chain *chain)
 {
 	const struct vhost_net_virtqueue *nvq = run->nvq;
 	u8 source[ETH_ALEN] __aligned(2);
@@ -99,88 +94,173 @@ static void peek_source(struct tx_run *run, const struct crosstalk_chain *chain)
 		crosstalk_endpoint_saw(run->ep, source);
 }
 
-static bool more_follow(struct tx_run *run)
+static bool more_follow(struct crosstalk_run *run)
 {
 	return run->bytes < VHOST_NET_WEIGHT &&
 	       !vhost_vq_avail_empty(&run->net->dev, &run->nvq->vq);
 }
 
-static enum tx_next send_one(struct tx_run *run,
-			     const struct crosstalk_chain *chain)
+static enum crosstalk_next send_one(struct crosstalk_run *run,
+				    const struct crosstalk_chain *chain)
 {
 	bool more = false;
 	int ret;
 
 	/* Frames that were taken before go first. */
 	if (run->can_batch)
-		flush(run);
+		crosstalk_forward_flush(run);
 	else
 		more = more_follow(run);
 
 	peek_source(run, chain);
 	ret = crosstalk_backend_send(run->sock, run->nvq, chain, more);
+	run->ep->last_slow = ktime_get_ns();
 	if (unlikely(ret == -EAGAIN || ret == -ENOMEM || ret == -ENOBUFS))
 		return retry_later(run);
 	if (unlikely(ret < 0))
 		run->ep->stats.tx_errors++;
-	return TX_NEXT;
+	return CROSSTALK_NEXT;
 }
 
-static enum tx_next send_slow(struct tx_run *run,
-			      const struct crosstalk_chain *chain)
+/* What is done with a frame that crosstalk_backend_build() did not take. */
+static enum crosstalk_next send_unbuilt(struct crosstalk_run *run,
+					const struct crosstalk_chain *chain,
+					int err)
 {
+	if (err == -ENOSPC)
+		return send_one(run, chain);
+
+	crosstalk_forward_flush(run);
+	if (err == -ENOMEM)
+		return retry_later(run);
+
+	/* Malformed, or its memory is gone: the frame is lost, as in a tap. */
+	run->ep->stats.tx_errors++;
+	return CROSSTALK_NEXT;
+}
+
+static enum crosstalk_next send_slow(struct crosstalk_run *run,
+				     const struct crosstalk_chain *chain)
+{
+	const struct virtio_net_hdr *gso;
+	unsigned int len;
 	const u8 *eth;
-	int ret;
+	int err;
 
 	/* A tap with a limited send buffer counts skbs: one at a time. */
 	if (!run->can_batch)
 		return send_one(run, chain);
 
-	ret = crosstalk_backend_build(run->batch, run->sock, run->nvq, chain);
-	if (likely(!ret)) {
-		eth = crosstalk_backend_built_frame(run->batch);
-		if (likely(eth))
-			crosstalk_endpoint_saw(run->ep, eth + ETH_ALEN);
-		return TX_NEXT;
-	}
-	if (ret == -ENOSPC)
-		return send_one(run, chain);
+	err = crosstalk_backend_build(run->batch, run->sock, run->nvq, chain);
+	if (unlikely(err))
+		return send_unbuilt(run, chain, err);
 
-	flush(run);
-	if (ret == -ENOMEM)
-		return retry_later(run);
+	eth = crosstalk_backend_built(run->batch, &gso, &len);
+	if (likely(len >= ETH_HLEN))
+		crosstalk_endpoint_saw(run->ep, eth + ETH_ALEN);
+	return CROSSTALK_NEXT;
+}
 
-	/* Malformed, or its memory is gone: the frame is lost, as in a tap. */
-	run->ep->stats.tx_errors++;
-	return TX_NEXT;
+/*
+ * A frame that follows a slow one: it is copied for the batch first, and looked
+ * at there, so that traffic which leaves the host is read once.
+ */
+static enum crosstalk_next forward_expected(struct crosstalk_run *run,
+					    const struct crosstalk_chain *chain)
+{
+	int err = crosstalk_backend_build(run->batch, run->sock, run->nvq,
+					  chain);
+
+	if (likely(!err) && likely(!crosstalk_fast_wanted(run)))
+		return CROSSTALK_NEXT;
+	if (unlikely(err) && err != -ENOSPC)
+		return send_unbuilt(run, chain, err);
+
+	/* It need not go slow after all, or is too large for the batch. */
+	if (!err)
+		crosstalk_backend_unbuild(run->batch);
+	return CROSSTALK_SLOW;
+}
+
+/* A bad frame: the queue rests until the next kick. */
+static bool check_chain(struct crosstalk_run *run,
+			const struct crosstalk_chain *chain)
+{
+	if (likely(!chain->in && chain->out_len > run->nvq->vhost_hlen))
+		return true;
+
+	ring_error(run);
+	return false;
 }
 
 /* Returns whether there is a chain; if not, the loop ends. */
-static bool next_chain(struct tx_run *run, struct crosstalk_chain *chain)
+static bool next_chain(struct crosstalk_run *run, struct crosstalk_chain *chain)
 {
 	struct vhost_virtqueue *vq = &run->nvq->vq;
 	int ret;
 
 	for (;;) {
 		ret = crosstalk_vring_fetch(vq, chain);
-		if (likely(ret))
-			break;
+		if (likely(ret > 0))
+			return check_chain(run, chain);
+		/* With a receiver's queue open, a fault is no error. */
+		if (run->ep->push.peer) {
+			crosstalk_push_close(run->ep);
+			continue;
+		}
+		if (unlikely(ret < 0)) {
+			ring_error(run);
+			return false;
+		}
 		/* Empty; look again after asking to be told. */
 		if (likely(!vhost_enable_notify(&run->net->dev, vq)))
 			return false;
 		vhost_disable_notify(&run->net->dev, vq);
 	}
-
-	/* A bad ring or frame: the queue rests until the next kick. */
-	if (unlikely(ret < 0 || chain->in ||
-		     chain->out_len <= run->nvq->vhost_hlen)) {
-		ring_error(run);
-		return false;
-	}
-	return true;
 }
 
-static void tx_loop(struct tx_run *run)
+static enum crosstalk_next forward_frame(struct crosstalk_run *run,
+					 const struct crosstalk_chain *chain)
+{
+	struct crosstalk_endpoint *ep = run->ep;
+	enum crosstalk_next next = CROSSTALK_SLOW;
+
+	if (unlikely(!run->can_push || chain->out_len <= run->nvq->sock_hlen))
+		goto slow;
+
+	if (ep->expect_slow) {
+		next = forward_expected(run, chain);
+		if (likely(next != CROSSTALK_SLOW))
+			goto was_slow;
+	}
+
+	next = crosstalk_fast_frame(run, chain);
+	ep->expect_slow = next == CROSSTALK_SLOW;
+	if (unlikely(next == CROSSTALK_STOP))
+		vhost_discard_vq_desc(&run->nvq->vq, 1);
+	if (likely(next != CROSSTALK_SLOW))
+		return next;
+slow:
+	next = send_slow(run, chain);
+was_slow:
+	if (likely(next == CROSSTALK_NEXT))
+		ep->stats.tx_slow_packets++;
+	return next;
+}
+
+/* vhost_exceeds_weight() queues the work again; it is called when it will. */
+static bool exceeds_weight(const struct crosstalk_run *run)
+{
+	const struct vhost_dev *dev = &run->net->dev;
+
+	if (likely(run->frames < dev->weight &&
+		   run->bytes < (size_t)dev->byte_weight))
+		return false;
+	return vhost_exceeds_weight(&run->nvq->vq, run->frames,
+				    min_t(size_t, run->bytes, INT_MAX));
+}
+
+static void tx_loop(struct crosstalk_run *run)
 {
 	struct crosstalk_stats *stats = &run->ep->stats;
 	struct vhost_net_virtqueue *nvq = run->nvq;
@@ -192,26 +272,24 @@ static void tx_loop(struct tx_run *run)
 
 	do {
 		if (run->batch->nr_heads >= limit)
-			flush(run);
+			crosstalk_forward_flush(run);
 
 		if (!next_chain(run, &chain))
 			break;
 
 		run->bytes += chain.out_len - nvq->vhost_hlen;
-		if (send_slow(run, &chain) == TX_STOP)
+		if (forward_frame(run, &chain) == CROSSTALK_STOP)
 			break;
 
 		stats->tx_packets++;
-		stats->tx_slow_packets++;
 		stats->tx_bytes += chain.out_len - nvq->vhost_hlen -
 				   min(nvq->sock_hlen,
 				       chain.out_len - nvq->vhost_hlen);
 		complete_chain(run, &chain);
-	} while (likely(!vhost_exceeds_weight(&nvq->vq, ++run->frames,
-					      min_t(size_t, run->bytes,
-						    INT_MAX))));
+		run->frames++;
+	} while (likely(!exceeds_weight(run)));
 
-	flush(run);
+	crosstalk_forward_flush(run);
 }
 
 /**
@@ -223,7 +301,7 @@ static void tx_loop(struct tx_run *run)
 void crosstalk_forward(struct crosstalk_endpoint *ep)
 {
 	struct vhost_net *net = ep->net;
-	struct tx_run run = {
+	struct crosstalk_run run = {
 		.ep = ep,
 		.net = net,
 		.nvq = &net->vqs[VHOST_NET_VQ_TX],
@@ -231,6 +309,13 @@ void crosstalk_forward(struct crosstalk_endpoint *ep)
 		.batch = &ep->batch,
 		.can_batch = ep->backend.sock->sk->sk_sndbuf == INT_MAX,
 	};
+
+	run.can_push = crosstalk_direct() && !run.nvq->vhost_hlen &&
+		       run.can_batch &&
+		       (run.nvq->sock_hlen == sizeof(struct virtio_net_hdr) ||
+			run.nvq->sock_hlen ==
+			sizeof(struct virtio_net_hdr_mrg_rxbuf)) &&
+		       crosstalk_park_prepare(ep);
 
 	if (unlikely(!vq_meta_prefetch(&run.nvq->vq)))
 		return;

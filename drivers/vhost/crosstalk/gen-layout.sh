@@ -5,8 +5,10 @@
 #
 #   vhost_layout.h  the private structs of vhost, vhost_net and tun, printed by
 #                   pahole from that kernel's own BTF, with a static assertion
-#                   for the size of each and the offset of every member;
-#   kernel_api.h    HAVE_* for the exported symbols that compat.h asks about.
+#                   for the size of each and the offset of every member; and
+#                   LAYOUT_* for the places of single members of the bridge's;
+#   kernel_api.h    HAVE_* for the exported symbols and the members of public
+#                   structs that compat.h asks about.
 #
 # The structs are in no headers package, and a copy of vhost.h would be right
 # for one release only: BTF is what the kernel that will run says of itself.
@@ -169,15 +171,40 @@ require vhost_virtqueue mutex num desc avail used call_ctx error_ctx poll \
 	last_avail_idx avail_idx last_used_idx used_flags signalled_used \
 	signalled_used_valid log_used iov umem iotlb private_data \
 	acked_features is_le busyloop_timeout
-require vhost_dev mm vqs nvqs
+require vhost_dev mm vqs nvqs weight byte_weight
 require vhost_net_virtqueue vq vhost_hlen sock_hlen ubufs
 require vhost_net dev vqs poll
-require tun_file socket tun
-require tun_struct dev
+require tun_file socket tun napi_enabled napi_frags_enabled
+require tun_struct dev tfiles numqueues flags vnet_hdr_sz sndbuf txflt \
+	filter_attached steering_prog filter_prog
+
+# layout STRUCT MEMBER...: size of a struct and places of members, from what
+# print_structs has left. For structs that embed too many others to be compiled.
+layout()
+{
+	struct=$1
+	shift
+	awk -v s="$struct" '/^\t\/\* size: [0-9]+,/ {
+		sub(/,.*/, ""); print "#define LAYOUT_" s "_size " $3; exit
+	}' "$tmp/$struct"
+	for member in "$@"; do
+		sed -n "s|^	[^	].*[^a-z_]$member; *	*/\\* *\\([0-9]*\\) .*|#define LAYOUT_${struct}_$member \\1|p" \
+			"$tmp/$struct" | grep . ||
+			die "struct $struct of kernel $kver has no member '$member': vhost_crosstalk does not understand this kernel's bridge"
+	done
+}
+
+print_structs bridge net/bridge net_bridge_port net_bridge_vlan_group \
+	net_bridge_vlan > /dev/null
+{
+	layout net_bridge_port vlgrp
+	layout net_bridge_vlan_group vlan_list
+	layout net_bridge_vlan vid state vlist
+} > "$tmp/layouts"
 
 # pahole's comments carry offset and size: they become assertions, so that a
 # struct that the compiler lays out in another way stops the build.
-awk -v kver="$kver" '
+awk -v kver="$kver" -v layouts="$tmp/layouts" '
 # Annotations that BTF does not carry and sparse wants.
 function annotate(line)
 {
@@ -195,6 +222,9 @@ BEGIN {
 	print "/* Made by gen-layout.sh from the BTF of kernel " kver ": do not edit. */"
 	print "#ifndef _CROSSTALK_VHOST_LAYOUT_H"
 	print "#define _CROSSTALK_VHOST_LAYOUT_H\n"
+	while ((getline line < layouts) > 0)
+		print line
+	print ""
 }
 /^struct [a-z_]+ \{/ {
 	cur = $2
@@ -256,12 +286,32 @@ have()
 	fi
 }
 
+# have_member STRUCT MEMBER: of a struct in a public header
+have_member()
+{
+	[ -s "$tmp/public_$1" ] ||
+		pahole -F btf -C "$1" "$vmlinux" > "$tmp/public_$1" 2>"$tmp/err" ||
+		{ cat "$tmp/err" >&2; die "pahole finds no 'struct $1' in the BTF of $vmlinux"; }
+	name=HAVE_$(echo "$1_$2" | tr '[:lower:]' '[:upper:]')
+	if grep -q "[^a-z_]$2\(\[[0-9]*\]\)\?;" "$tmp/public_$1"; then
+		echo "#define $name 1"
+	else
+		echo "/* no struct $1.$2 */"
+	fi
+}
+
 {
 	echo "/* SPDX-License-Identifier: GPL-2.0 */"
-	echo "/* Made by gen-layout.sh from Module.symvers of kernel $kver: do not edit. */"
+	echo "/* Made by gen-layout.sh from Module.symvers and BTF of kernel $kver: do not edit. */"
 	have page_frag_cache_drain PAGE_FRAG_CACHE_DRAIN
 	have eventfd_signal EVENTFD_SIGNAL_COUNT
 	have vhost_vq_work_queue VHOST_VQ_WORK_QUEUE
+	have_member net_device gso_ipv4_max_size
+	have_member net_device miniq_ingress
+	have_member net_device nf_hooks_egress
+	have_member net_device nf_hooks_ingress
+	have_member net_device tcx_ingress
+	have_member netns_nf hooks_bridge
 } > "$tmp/kernel_api.h"
 
 for f in vhost_layout.h kernel_api.h; do

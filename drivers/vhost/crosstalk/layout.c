@@ -4,8 +4,8 @@
  * the kernel that runs, by the BTF that the kernel carries of itself.
  *
  * The modversion CRCs of vhost's exports cover vhost's own structs, but nothing
- * covers those of vhost_net and tun: without this check a module that was built
- * against the wrong image would write into the wrong place.
+ * covers those of vhost_net, tun and bridge: without this check a module that
+ * was built against the wrong image would write into the wrong place.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -28,6 +28,13 @@
 #define MAX_BTF_SIZE (64 << 20)
 
 #define MEMBER(type, member) { #member, offsetof(struct type, member) }
+
+/* The same of a struct whose places gen-layout.sh has written as numbers. */
+#define PLACE(type, member) { #member, LAYOUT_##type##_##member }
+#define PLACES(type) \
+	{ #type, LAYOUT_##type##_size, ARRAY_SIZE(type##_members), \
+	  type##_members }
+
 #define STRUCT(type) \
 	{ #type, sizeof(struct type), ARRAY_SIZE(type##_members), \
 	  type##_members }
@@ -69,6 +76,8 @@ static const struct crosstalk_member vhost_dev_members[] = {
 	MEMBER(vhost_dev, mm),
 	MEMBER(vhost_dev, vqs),
 	MEMBER(vhost_dev, nvqs),
+	MEMBER(vhost_dev, weight),
+	MEMBER(vhost_dev, byte_weight),
 };
 
 static const struct crosstalk_member vhost_net_virtqueue_members[] = {
@@ -87,10 +96,35 @@ static const struct crosstalk_member vhost_net_members[] = {
 static const struct crosstalk_member tun_file_members[] = {
 	MEMBER(tun_file, socket),
 	MEMBER(tun_file, tun),
+	MEMBER(tun_file, napi_enabled),
+	MEMBER(tun_file, napi_frags_enabled),
 };
 
 static const struct crosstalk_member tun_struct_members[] = {
 	MEMBER(tun_struct, dev),
+	MEMBER(tun_struct, tfiles),
+	MEMBER(tun_struct, numqueues),
+	MEMBER(tun_struct, flags),
+	MEMBER(tun_struct, vnet_hdr_sz),
+	MEMBER(tun_struct, sndbuf),
+	MEMBER(tun_struct, txflt),
+	MEMBER(tun_struct, filter_attached),
+	MEMBER(tun_struct, steering_prog),
+	MEMBER(tun_struct, filter_prog),
+};
+
+static const struct crosstalk_member net_bridge_port_members[] = {
+	PLACE(net_bridge_port, vlgrp),
+};
+
+static const struct crosstalk_member net_bridge_vlan_group_members[] = {
+	PLACE(net_bridge_vlan_group, vlan_list),
+};
+
+static const struct crosstalk_member net_bridge_vlan_members[] = {
+	PLACE(net_bridge_vlan, vid),
+	PLACE(net_bridge_vlan, state),
+	PLACE(net_bridge_vlan, vlist),
 };
 
 static const struct crosstalk_struct vhost_net_structs[] = {
@@ -105,6 +139,12 @@ static const struct crosstalk_struct vhost_net_structs[] = {
 static const struct crosstalk_struct tun_structs[] = {
 	STRUCT(tun_file),
 	STRUCT(tun_struct),
+};
+
+static const struct crosstalk_struct bridge_structs[] = {
+	PLACES(net_bridge_port),
+	PLACES(net_bridge_vlan_group),
+	PLACES(net_bridge_vlan),
 };
 
 /**
@@ -380,8 +420,11 @@ int crosstalk_layout_check(void)
 	if (!ret)
 		ret = check_module(BTF_DIR "tun", &vmlinux, tun_structs,
 				   ARRAY_SIZE(tun_structs));
+	if (!ret)
+		ret = check_module(BTF_DIR "bridge", &vmlinux, bridge_structs,
+				   ARRAY_SIZE(bridge_structs));
 	if (ret)
-		pr_err("the structs of vhost_net or tun are not those that this module was built for: rebuild it for the running kernel\n");
+		pr_err("the structs of vhost_net, tun or bridge are not those that this module was built for: rebuild it for the running kernel\n");
 out:
 	vfree(data);
 	return ret;

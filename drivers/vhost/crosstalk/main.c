@@ -6,48 +6,22 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/module.h>
-#include <linux/moduleparam.h>
 #include <linux/netdevice.h>
 #include <linux/printk.h>
 
 #include "attach.h"
-#include "control.h"
+#include "detect.h"
 #include "layout.h"
 #include "sysfs.h"
-
-struct crosstalk_tunables crosstalk_tunables = {
-	.enable = true,
-	.batch = VHOST_NET_BATCH,
-};
-
-module_param_named(enable, crosstalk_tunables.enable, bool, 0444);
-MODULE_PARM_DESC(enable, "Run this module's loops on hooked devices (default: on); later in /sys/kernel/vhost_crosstalk/enable");
-
-static int set_batch(const char *val, const struct kernel_param *kp)
-{
-	unsigned int batch;
-	int ret;
-
-	ret = kstrtouint(val, 0, &batch);
-	if (ret || !crosstalk_batch_valid(batch))
-		return -EINVAL;
-
-	return param_set_uint(val, kp);
-}
-
-static const struct kernel_param_ops batch_ops = {
-	.set = set_batch,
-	.get = param_get_uint,
-};
-
-module_param_cb(batch, &batch_ops, &crosstalk_tunables.batch, 0444);
-MODULE_PARM_DESC(batch, "Frames handed to the backend at a time, 1 to 64 (default: 64); later in /sys/kernel/vhost_crosstalk/batch");
 
 static int netdev_event(struct notifier_block *nb, unsigned long event,
 			void *ptr)
 {
+	struct net_device *dev = netdev_notifier_info_to_dev(ptr);
+
 	if (event == NETDEV_CHANGENAME)
-		crosstalk_attach_renamed(netdev_notifier_info_to_dev(ptr));
+		crosstalk_attach_renamed(dev);
+	crosstalk_detect_netdev_event(event, dev);
 	return NOTIFY_DONE;
 }
 
@@ -70,9 +44,13 @@ static int __init crosstalk_init(void)
 	if (ret)
 		return ret;
 
-	ret = crosstalk_attach_init();
+	ret = crosstalk_detect_init();
 	if (ret)
 		goto err_sysfs;
+
+	ret = crosstalk_attach_init();
+	if (ret)
+		goto err_detect;
 
 	ret = register_netdevice_notifier(&netdev_nb);
 	if (ret)
@@ -93,6 +71,8 @@ err_notifier:
 	unregister_netdevice_notifier(&netdev_nb);
 err_attach:
 	crosstalk_attach_exit();
+err_detect:
+	crosstalk_detect_exit();
 err_sysfs:
 	crosstalk_sysfs_destroy();
 	return ret;
@@ -103,8 +83,10 @@ static void __exit crosstalk_exit(void)
 {
 	crosstalk_probe_exit();
 	crosstalk_sysfs_retract();
-	unregister_netdevice_notifier(&netdev_nb);
+	/* Routes know interfaces for as long as the notifier tells their end. */
 	crosstalk_attach_exit();
+	unregister_netdevice_notifier(&netdev_nb);
+	crosstalk_detect_exit();
 	crosstalk_sysfs_destroy();
 }
 module_exit(crosstalk_exit);

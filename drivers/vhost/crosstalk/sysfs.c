@@ -63,6 +63,14 @@ EP_COUNTER(tx_errors);
 EP_COUNTER(tx_kicks);
 EP_COUNTER(tx_batches);
 EP_COUNTER(tx_notify);
+EP_COUNTER(tx_fast_packets);
+EP_COUNTER(tx_fast_bytes);
+EP_COUNTER(tx_parks);
+EP_COUNTER(tx_settles);
+EP_COUNTER(rx_fast_packets);
+EP_COUNTER(rx_fast_bytes);
+EP_COUNTER(rx_fast_notify);
+EP_COUNTER(rx_fills);
 
 static ssize_t rx_kicks_show(struct crosstalk_endpoint *ep,
 			     const struct ep_attribute *attr, char *buf)
@@ -149,6 +157,13 @@ static ssize_t macs_show(struct crosstalk_endpoint *ep,
 }
 EP_ATTR_RO(macs);
 
+static ssize_t verdicts_show(struct crosstalk_endpoint *ep,
+			     const struct ep_attribute *attr, char *buf)
+{
+	return crosstalk_detector_show(&ep->detect, buf);
+}
+EP_ATTR_RO(verdicts);
+
 static ssize_t enable_show(struct crosstalk_endpoint *ep,
 			   const struct ep_attribute *attr, char *buf)
 {
@@ -192,6 +207,7 @@ static struct attribute *ep_attrs[] = {
 	&ep_attr_pid.attr,
 	&ep_attr_macs.attr,
 	&ep_attr_features.attr,
+	&ep_attr_verdicts.attr,
 	&ep_attr_enable.attr,
 	&ep_counter_tx_packets.ep_attr.attr,
 	&ep_counter_tx_bytes.ep_attr.attr,
@@ -200,6 +216,14 @@ static struct attribute *ep_attrs[] = {
 	&ep_counter_tx_kicks.ep_attr.attr,
 	&ep_counter_tx_batches.ep_attr.attr,
 	&ep_counter_tx_notify.ep_attr.attr,
+	&ep_counter_tx_fast_packets.ep_attr.attr,
+	&ep_counter_tx_fast_bytes.ep_attr.attr,
+	&ep_counter_tx_parks.ep_attr.attr,
+	&ep_counter_tx_settles.ep_attr.attr,
+	&ep_counter_rx_fast_packets.ep_attr.attr,
+	&ep_counter_rx_fast_bytes.ep_attr.attr,
+	&ep_counter_rx_fast_notify.ep_attr.attr,
+	&ep_counter_rx_fills.ep_attr.attr,
 	&ep_attr_rx_kicks.attr,
 	NULL,
 };
@@ -279,52 +303,6 @@ void crosstalk_sysfs_remove(struct crosstalk_endpoint *ep)
 	kobject_put(&ep->kobj);
 }
 
-static ssize_t global_enable_show(struct kobject *kobj,
-				  struct kobj_attribute *attr, char *buf)
-{
-	return sysfs_emit(buf, "%d\n", crosstalk_enabled());
-}
-
-static ssize_t global_enable_store(struct kobject *kobj,
-				   struct kobj_attribute *attr,
-				   const char *buf, size_t count)
-{
-	bool enable;
-	int ret;
-
-	ret = parse_switch(buf, &enable);
-	if (ret)
-		return ret;
-
-	WRITE_ONCE(crosstalk_tunables.enable, enable);
-	return count;
-}
-
-static struct kobj_attribute global_enable_attr =
-	__ATTR(enable, 0644, global_enable_show, global_enable_store);
-
-static ssize_t batch_show(struct kobject *kobj, struct kobj_attribute *attr,
-			  char *buf)
-{
-	return sysfs_emit(buf, "%u\n", crosstalk_batch());
-}
-
-static ssize_t batch_store(struct kobject *kobj, struct kobj_attribute *attr,
-			   const char *buf, size_t count)
-{
-	unsigned int batch;
-	int ret;
-
-	ret = kstrtouint(buf, 0, &batch);
-	if (ret || !crosstalk_batch_valid(batch))
-		return -EINVAL;
-
-	WRITE_ONCE(crosstalk_tunables.batch, batch);
-	return count;
-}
-
-static struct kobj_attribute batch_attr = __ATTR_RW(batch);
-
 static ssize_t scan_store(struct kobject *kobj, struct kobj_attribute *attr,
 			  const char *buf, size_t count)
 {
@@ -344,14 +322,18 @@ static ssize_t scan_store(struct kobject *kobj, struct kobj_attribute *attr,
 static struct kobj_attribute scan_attr = __ATTR_WO(scan);
 
 static struct attribute *root_attrs[] = {
-	&global_enable_attr.attr,
-	&batch_attr.attr,
 	&scan_attr.attr,
 	NULL,
 };
 
 static const struct attribute_group root_group = {
 	.attrs = root_attrs,
+};
+
+static const struct attribute_group *root_groups[] = {
+	&crosstalk_tunable_group,
+	&root_group,
+	NULL,
 };
 
 /**
@@ -383,7 +365,7 @@ int crosstalk_sysfs_create(void)
  */
 int crosstalk_sysfs_publish(void)
 {
-	return sysfs_create_group(&root_kset->kobj, &root_group);
+	return sysfs_create_groups(&root_kset->kobj, root_groups);
 }
 
 /**
@@ -393,7 +375,7 @@ int crosstalk_sysfs_publish(void)
  */
 void crosstalk_sysfs_retract(void)
 {
-	sysfs_remove_group(&root_kset->kobj, &root_group);
+	sysfs_remove_groups(&root_kset->kobj, root_groups);
 }
 
 /**

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Tunables of the whole module: a parameter at load, a file in sysfs later, and
+ * one range for both.
+ */
+
+#include <linux/kobject.h>
+#include <linux/kstrtox.h>
+#include <linux/moduleparam.h>
+#include <linux/sysfs.h>
+
+#include "control.h"
+#include "detect.h"
+#include "vhost_private.h"
+
+struct crosstalk_tunables crosstalk_tunables = {
+	.enable = 1,
+	.direct = 0,
+	.batch = VHOST_NET_BATCH,
+	.backpressure_us = 2000,
+	.revalidate_ms = CROSSTALK_REVALIDATE_DEFAULT,
+};
+
+struct tunable {
+	struct kobj_attribute attr;
+	unsigned int *value;
+	unsigned int min;
+	unsigned int max;
+	void (*changed)(void);
+};
+
+static int tunable_set(const struct tunable *tunable, const char *buf)
+{
+	unsigned int value;
+	int ret;
+
+	ret = kstrtouint(buf, 0, &value);
+	if (ret || value < tunable->min || value > tunable->max)
+		return -EINVAL;
+
+	WRITE_ONCE(*tunable->value, value);
+	if (tunable->changed)
+		tunable->changed();
+	return 0;
+}
+
+static ssize_t tunable_show(struct kobject *kobj, struct kobj_attribute *attr,
+			    char *buf)
+{
+	const struct tunable *tunable = container_of(attr, struct tunable,
+						     attr);
+
+	return sysfs_emit(buf, "%u\n", READ_ONCE(*tunable->value));
+}
+
+static ssize_t tunable_store(struct kobject *kobj, struct kobj_attribute *attr,
+			     const char *buf, size_t count)
+{
+	int ret = tunable_set(container_of(attr, struct tunable, attr), buf);
+
+	return ret ? ret : count;
+}
+
+#define TUNABLE(field, _min, _max, _changed)				\
+	static struct tunable tunable_##field = {			\
+		.attr = __ATTR(field, 0644, tunable_show, tunable_store), \
+		.value = &crosstalk_tunables.field,			\
+		.min = (_min),						\
+		.max = (_max),						\
+		.changed = (_changed),					\
+	};								\
+	module_param_cb(field, &tunable_ops, &tunable_##field, 0444)
+
+static int tunable_param_set(const char *val, const struct kernel_param *kp)
+{
+	return tunable_set(kp->arg, val);
+}
+
+static int tunable_param_get(char *buf, const struct kernel_param *kp)
+{
+	const struct tunable *tunable = kp->arg;
+
+	return sysfs_emit(buf, "%u\n", READ_ONCE(*tunable->value));
+}
+
+static const struct kernel_param_ops tunable_ops = {
+	.set = tunable_param_set,
+	.get = tunable_param_get,
+};
+
+TUNABLE(enable, 0, 1, NULL);
+MODULE_PARM_DESC(enable, "Run this module's loops on hooked devices, 0 or 1 (default: 1)");
+
+TUNABLE(direct, 0, 1, NULL);
+MODULE_PARM_DESC(direct, "Place frames straight in the receiver's buffers, 0 or 1 (default: 0)");
+
+TUNABLE(batch, 1, VHOST_NET_BATCH, NULL);
+MODULE_PARM_DESC(batch, "Frames handed on at a time, 1 to 64 (default: 64)");
+
+TUNABLE(backpressure_us, 0, USEC_PER_SEC, NULL);
+MODULE_PARM_DESC(backpressure_us, "Microseconds that a sender waits for a receiver's buffers, 0 to 1000000 (default: 2000)");
+
+/* Answers that were to hold for longer end at once. */
+TUNABLE(revalidate_ms, CROSSTALK_REVALIDATE_MIN, CROSSTALK_REVALIDATE_MAX,
+	crosstalk_detect_kick);
+MODULE_PARM_DESC(revalidate_ms, "Milliseconds for which a verdict holds, 10 to 1000 (default: 60)");
+
+static struct attribute *tunable_attrs[] = {
+	&tunable_enable.attr.attr,
+	&tunable_direct.attr.attr,
+	&tunable_batch.attr.attr,
+	&tunable_backpressure_us.attr.attr,
+	&tunable_revalidate_ms.attr.attr,
+	NULL,
+};
+
+const struct attribute_group crosstalk_tunable_group = {
+	.attrs = tunable_attrs,
+};

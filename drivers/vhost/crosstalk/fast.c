@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * One frame on the direct path: look at it, ask for the verdict, place it.
+ *
+ * Order within a flow
+ * -------------------
+ * A verdict is also the flow's memory of the path that it took.  Fast to slow
+ * needs nothing: what was placed is there before the next frame is sent.  Slow
+ * to fast must not overtake: what this endpoint still batches is sent, then it
+ * rests until its last slow frame, of whatever flow, is SETTLE_NS old, by when
+ * that has left backlogs and queueing disciplines for the receiver's tap, and
+ * until that tap's ring is seen empty with the receiver's mutex held.
+ */
+
+#include <linux/etherdevice.h>
+#include <linux/jiffies.h>
+#include <linux/ktime.h>
+
+#include "backend.h"
+#include "detect.h"
+#include "endpoint.h"
+#include "forward.h"
+#include "frame.h"
+#include "push.h"
+#include "vring.h"
+
+/* What a frame may take from a tap's write to the receiver's tap; ns. */
+#define SETTLE_NS NSEC_PER_MSEC
+
+static_assert(offsetof(struct crosstalk_frame, head) ==
+	      sizeof(struct virtio_net_hdr_mrg_rxbuf));
+
+/* Reads the frame's beginning, once, up to @want bytes from Ethernet on. */
+static bool peek(const struct crosstalk_run *run,
+		 const struct crosstalk_chain *chain,
+		 struct crosstalk_frame *frame, unsigned int want)
+{
+	const struct vhost_virtqueue *vq = &run->nvq->vq;
+	size_t hlen = run->nvq->sock_hlen;
+	unsigned int have = frame->head_len;
+
+	frame->len = chain->out_len - hlen;
+	want = min(want, frame->len);
+	if (want <= have)
+		return true;
+
+	frame->head_len = want;
+	/* The usual header ends where the head begins: one copy for both. */
+	if (!have && hlen == sizeof(frame->vnet))
+		return !crosstalk_copy_from_segments(&frame->vnet, vq->iov,
+						     chain->out, 0,
+						     hlen + want);
+
+	if (!have && crosstalk_copy_from_segments(&frame->vnet, vq->iov,
+						  chain->out, 0, hlen))
+		return false;
+	return !crosstalk_copy_from_segments(frame->head + have, vq->iov,
+					     chain->out, hlen + have,
+					     want - have);
+}
+
+static bool read_frame(struct crosstalk_run *run,
+		       const struct crosstalk_chain *chain,
+		       struct crosstalk_frame *frame)
+{
+	frame->head_len = 0;
+	if (unlikely(!peek(run, chain, frame, CROSSTALK_FRAME_PEEK)))
+		return false;
+	if (frame->vnet.hdr.gso_type == VIRTIO_NET_HDR_GSO_NONE)
+		return true;
+	return peek(run, chain, frame, CROSSTALK_FRAME_HEAD);
+}
+
+/* With a queue open a fault is no error: close it, and read again. */
+static bool read_frame_or_close(struct crosstalk_run *run,
+				const struct crosstalk_chain *chain,
+				struct crosstalk_frame *frame)
+{
+	if (likely(read_frame(run, chain, frame)))
+		return true;
+	if (!run->ep->push.peer)
+		return false;
+
+	crosstalk_push_close(run->ep);
+	return read_frame(run, chain, frame);
+}
+
+/* Whether the way takes the frame as it is, neither cut nor dropped. */
+static bool fits(const struct crosstalk_path *path,
+		 const struct crosstalk_frame *frame)
+{
+	if (unlikely(frame->needs & ~path->features))
+		return false;
+	return frame->len <= (frame->gso ? path->max_gso_len : path->max_len);
+}
+
+static enum crosstalk_next go_slow(struct crosstalk_run *run,
+				   struct crosstalk_verdict *v)
+{
+	/* Closed before the frame is sent: sending may sleep. */
+	crosstalk_push_close(run->ep);
+	v->slow = true;
+	v->slow_packets++;
+	return CROSSTALK_SLOW;
+}
+
+/* Lets the flow rest until what it sent before has had time to arrive. */
+static enum crosstalk_next settle(struct crosstalk_run *run,
+				  struct crosstalk_verdict *v, u64 rest)
+{
+	struct crosstalk_endpoint *ep = run->ep;
+
+	if (!crosstalk_park_for(ep, rest))
+		return go_slow(run, v);
+
+	ep->stats.tx_settles++;
+	return CROSSTALK_STOP;
+}
+
+static enum crosstalk_next stop_for(struct crosstalk_run *run,
+				    enum crosstalk_push_result why,
+				    struct crosstalk_verdict *v)
+{
+	struct crosstalk_endpoint *ep = run->ep;
+
+	crosstalk_push_close(ep);
+	switch (why) {
+	case CROSSTALK_PUSH_WAIT:
+		ep->stats.tx_parks++;
+		return CROSSTALK_STOP;
+	case CROSSTALK_PUSH_BUSY:
+		/* Its holder is at work: come again after other work. */
+		if (!crosstalk_park_expired(ep)) {
+			vhost_poll_queue(&run->nvq->vq.poll);
+			return CROSSTALK_STOP;
+		}
+		fallthrough;
+	default:
+		return go_slow(run, v);
+	}
+}
+
+/*
+ * Opens the receiver's queue, if it is not open, and makes sure that the flow
+ * overtakes nothing of its own.
+ */
+static enum crosstalk_push_result open_peer(struct crosstalk_run *run,
+					    struct crosstalk_verdict *v)
+{
+	struct crosstalk_endpoint *ep = run->ep;
+	enum crosstalk_push_result ret;
+
+	if (!ep->push.peer || ep->push.route != v->now.route) {
+		crosstalk_push_close(ep);
+		/* Asked for each batch: tcpdump wants to see the next one. */
+		if (crosstalk_verdict_tapped(v))
+			return CROSSTALK_PUSH_SLOW;
+		ret = crosstalk_push_open(ep, v->now.route);
+		if (unlikely(ret))
+			return ret;
+	}
+
+	if (unlikely(v->slow)) {
+		if (crosstalk_push_backlog(&ep->push))
+			return crosstalk_park(ep, v->now.route->peer) ?
+			       CROSSTALK_PUSH_WAIT : CROSSTALK_PUSH_SLOW;
+		v->slow = false;
+	}
+	return CROSSTALK_PUSH_OK;
+}
+
+static enum crosstalk_next place(struct crosstalk_run *run,
+				 const struct crosstalk_chain *chain,
+				 const struct crosstalk_frame *frame,
+				 struct crosstalk_verdict *v)
+{
+	struct crosstalk_endpoint *ep = run->ep;
+	enum crosstalk_push_result ret;
+
+	ret = open_peer(run, v);
+	if (unlikely(ret))
+		return stop_for(run, ret, v);
+
+	ret = crosstalk_push_frame(ep, frame, chain);
+	if (unlikely(ret))
+		return stop_for(run, ret, v);
+
+	v->fast_packets++;
+	v->fast_bytes += frame->len;
+	if (crosstalk_push_full(&ep->push))
+		crosstalk_push_close(ep);
+	return CROSSTALK_NEXT;
+}
+
+static enum crosstalk_next forward_by(struct crosstalk_run *run,
+				      const struct crosstalk_chain *chain,
+				      const struct crosstalk_frame *frame)
+{
+	struct crosstalk_verdict *v;
+	u64 age;
+
+	if (unlikely(crosstalk_detect(&run->ep->detect, &frame->key, &v) ||
+		     !fits(&v->now.route->path, frame)))
+		return go_slow(run, v);
+
+	/* The bridge must go on to see this address, or forgets it. */
+	if (unlikely(crosstalk_verdict_refresh_due(v))) {
+		crosstalk_verdict_refreshed(v);
+		return go_slow(run, v);
+	}
+
+	if (unlikely(v->slow)) {
+		/* What is batched is not even on its way. */
+		if (run->batch->nr_xdp)
+			crosstalk_forward_flush(run);
+		age = ktime_get_ns() - run->ep->last_slow;
+		if (age < SETTLE_NS)
+			return settle(run, v, SETTLE_NS - age);
+	}
+	return place(run, chain, frame, v);
+}
+
+/* The same headers, out of a frame that was copied for the batch. */
+static void read_built(const struct crosstalk_run *run,
+		       struct crosstalk_frame *frame)
+{
+	const struct virtio_net_hdr *gso;
+	const u8 *eth;
+
+	eth = crosstalk_backend_built(run->batch, &gso, &frame->len);
+	frame->vnet.hdr = *gso;
+	frame->head_len = gso->gso_type == VIRTIO_NET_HDR_GSO_NONE ?
+			  VLAN_ETH_HLEN : CROSSTALK_FRAME_HEAD;
+	frame->head_len = min(frame->head_len, frame->len);
+	memcpy(frame->head, eth, frame->head_len);
+}
+
+/**
+ * crosstalk_fast_wanted() - whether the frame that was batched last may go fast
+ * @run: the loop's; crosstalk_backend_build() has just added a frame
+ *
+ * Context: the TX worker, tx->mutex held, no receiver's queue open.
+ * Return: whether crosstalk_fast_frame() should be asked for it; if not, it
+ * stays in the batch.
+ */
+bool crosstalk_fast_wanted(struct crosstalk_run *run)
+{
+	struct crosstalk_frame frame;
+	struct crosstalk_verdict *v;
+
+	read_built(run, &frame);
+	if (likely(frame.head_len >= ETH_HLEN))
+		crosstalk_endpoint_saw(run->ep, frame.head + ETH_ALEN);
+	if (!crosstalk_frame_parse(&frame))
+		return false;
+	if (likely(crosstalk_detect(&run->ep->detect, &frame.key, &v))) {
+		go_slow(run, v);
+		return false;
+	}
+	return true;
+}
+
+/**
+ * crosstalk_fast_frame() - try to forward a frame by the direct path
+ * @run: the loop's
+ * @chain: the frame's chain
+ *
+ * Context: the TX worker, tx->mutex held, with or without a receiver's queue
+ * open; on return it may be open unless the answer is CROSSTALK_SLOW.
+ * Return: CROSSTALK_NEXT if it is there, CROSSTALK_STOP if the chain is to be
+ * put back, CROSSTALK_SLOW if the backend socket is to have it.
+ */
+enum crosstalk_next crosstalk_fast_frame(struct crosstalk_run *run,
+					 const struct crosstalk_chain *chain)
+{
+	struct crosstalk_frame frame;
+
+	if (unlikely(!read_frame_or_close(run, chain, &frame)))
+		goto slow;
+
+	if (likely(frame.head_len >= ETH_HLEN))
+		crosstalk_endpoint_saw(run->ep, frame.head + ETH_ALEN);
+	if (likely(crosstalk_frame_parse(&frame)))
+		return forward_by(run, chain, &frame);
+slow:
+	crosstalk_push_close(run->ep);
+	return CROSSTALK_SLOW;
+}

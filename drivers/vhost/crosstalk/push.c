@@ -1,0 +1,482 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The direct path: a sender's worker places frames in a receiver's buffers.
+ *
+ * The receiver's device is foreign.  It is touched only between a successful
+ * crosstalk_push_open() and crosstalk_push_close():
+ *
+ *  - RCU is held all the time, mutex_unlock() included.  vhost-net frees a
+ *    device after synchronize_rcu(), and our ->release sets ep->dead before it
+ *    calls vhost-net's: who saw the endpoint alive under RCU can take its mutex.
+ *  - Its rx->mutex is taken by trylock, never by waiting: a vhost device locks
+ *    its own RX before its own TX, so that a sender which waits for another
+ *    device's RX with its own TX held would close a circle over two devices.
+ *  - Its memory is reached through its mirror, locked for reading.
+ *  - Nothing sleeps, allocates or faults.  The sender's own memory is read with
+ *    page faults disabled; if that fails, everything is dropped, the memory is
+ *    faulted in, and the frame starts again.
+ */
+
+#include <linux/mm.h>
+#include <linux/ptr_ring.h>
+#include <linux/rcupdate.h>
+#include <linux/uaccess.h>
+
+#include "detect.h"
+#include "endpoint.h"
+#include "frame.h"
+#include "push.h"
+#include "vring.h"
+
+/* How often a receiver's mutex is tried: its holder, if it runs, is quick. */
+#define OPEN_TRIES 100
+
+/* The guest sees new frames at least this often, before it is interrupted. */
+#define PUBLISH_FRAMES 16
+
+/* After this much is placed the queue is closed: preemption was off. */
+#define PUSH_BYTES (128 << 10)
+
+/* Where the next byte of a frame goes. */
+struct sink {
+	const struct crosstalk_rx_piece *piece;
+	u32 off;
+};
+
+static void sink_write(struct sink *sink, const void *from, size_t len)
+{
+	while (len) {
+		size_t size = min_t(size_t, len, sink->piece->len - sink->off);
+
+		memcpy(sink->piece->addr + sink->off, from, size);
+		from += size;
+		len -= size;
+		sink->off += size;
+		if (sink->off == sink->piece->len) {
+			sink->piece++;
+			sink->off = 0;
+		}
+	}
+}
+
+/*
+ * Not copy_from_user(): its check of the destination knows kernel objects, and
+ * takes a stretch of a guest's pages for the overrun of one of them.
+ */
+static bool copy_user(void *to, const void __user *from, size_t len)
+{
+	return access_ok(from, len) && !raw_copy_from_user(to, from, len);
+}
+
+static bool sink_write_user(struct sink *sink, const struct iovec *iov,
+			    unsigned int nr, size_t skip, size_t len)
+{
+	for (; nr && skip >= iov->iov_len; nr--, iov++)
+		skip -= iov->iov_len;
+
+	while (nr && len) {
+		size_t size = min3(len, iov->iov_len - skip,
+				   (size_t)(sink->piece->len - sink->off));
+
+		if (unlikely(!copy_user(sink->piece->addr + sink->off,
+					iov->iov_base + skip, size)))
+			return false;
+		len -= size;
+		skip += size;
+		if (skip == iov->iov_len) {
+			iov++;
+			nr--;
+			skip = 0;
+		}
+		sink->off += size;
+		if (sink->off == sink->piece->len) {
+			sink->piece++;
+			sink->off = 0;
+		}
+	}
+	return !len;
+}
+
+static bool lock_peer(struct vhost_virtqueue *vq)
+{
+	unsigned int i;
+
+	for (i = 0; i < OPEN_TRIES; i++) {
+		if (mutex_trylock(&vq->mutex))
+			return true;
+		cpu_relax();
+	}
+	return false;
+}
+
+/* Frames of the slow path that the receiver has not yet taken. */
+static bool has_backlog(const struct vhost_net_virtqueue *nvq)
+{
+	return nvq->rxq.tail != nvq->rxq.head ||
+	       (nvq->rx_ring && !ptr_ring_empty_bh(nvq->rx_ring));
+}
+
+/**
+ * crosstalk_push_backlog() - whether the slow path holds frames for a receiver
+ * @push: open
+ *
+ * Context: between open and close.
+ * Return: true while the tap's ring, or vhost's own batch, has frames.
+ */
+bool crosstalk_push_backlog(const struct crosstalk_push *push)
+{
+	return has_backlog(push->rx.nvq);
+}
+
+/* Whether a device may be pushed to as it is now; rx->mutex held. */
+static bool may_receive(const struct crosstalk_endpoint *peer,
+			const struct socket *sock)
+{
+	const struct vhost_net_virtqueue *nvq;
+	const struct vhost_virtqueue *vq;
+
+	nvq = &peer->net->vqs[VHOST_NET_VQ_RX];
+	vq = &nvq->vq;
+	return vq->private_data == sock && READ_ONCE(peer->enable) &&
+	       READ_ONCE(peer->reason) == CROSSTALK_REASON_NONE &&
+	       !vq->iotlb && !vq->log_used && !nvq->vhost_hlen &&
+	       (nvq->sock_hlen == sizeof(struct virtio_net_hdr) ||
+		nvq->sock_hlen == sizeof(struct virtio_net_hdr_mrg_rxbuf)) &&
+	       !(vq->acked_features & (BIT_ULL(VHOST_F_LOG_ALL) |
+				       ~CROSSTALK_FEATURES)) &&
+	       !vq->busyloop_timeout;
+}
+
+/*
+ * Asks the receiver's worker to fill its mirror; it runs our work function.
+ * Allowed because its mutex is held and its backend is live.
+ */
+static void ask_to_fill(struct crosstalk_endpoint *peer, unsigned long addr)
+{
+	WRITE_ONCE(peer->fill_addr, addr);
+	WRITE_ONCE(peer->want_fill, true);
+	vhost_poll_queue(&peer->net->vqs[VHOST_NET_VQ_RX].vq.poll);
+}
+
+static enum crosstalk_push_result wait_for_fill(struct crosstalk_endpoint *ep,
+						struct crosstalk_endpoint *peer,
+						unsigned long addr)
+{
+	if (!crosstalk_park(ep, peer))
+		return CROSSTALK_PUSH_SLOW;
+
+	ask_to_fill(peer, addr);
+	return CROSSTALK_PUSH_WAIT;
+}
+
+/* A mirror of the address space that the device's addresses belong to. */
+static bool has_mirror(const struct crosstalk_endpoint *peer)
+{
+	return peer->mirror && peer->mirror->mni.mm == peer->net->dev.mm;
+}
+
+/**
+ * crosstalk_push_open() - get hold of a receiver's RX queue
+ * @ep: sender, with no queue open
+ * @route: to the receiver
+ *
+ * Context: the sender's worker, tx->mutex held.  On success the context is
+ * atomic until crosstalk_push_close(), and page faults are disabled.
+ * Return: CROSSTALK_PUSH_OK, or why not.
+ */
+enum crosstalk_push_result
+crosstalk_push_open(struct crosstalk_endpoint *ep,
+		    const struct crosstalk_route *route)
+{
+	struct crosstalk_endpoint *peer = route->peer;
+	enum crosstalk_push_result ret = CROSSTALK_PUSH_SLOW;
+	struct crosstalk_push *push = &ep->push;
+	struct vhost_net_virtqueue *nvq;
+
+	rcu_read_lock();
+	if (READ_ONCE(peer->dead))
+		goto unlock_rcu;
+
+	nvq = &peer->net->vqs[VHOST_NET_VQ_RX];
+	if (!lock_peer(&nvq->vq)) {
+		ret = CROSSTALK_PUSH_BUSY;
+		goto unlock_rcu;
+	}
+	if (!may_receive(peer, route->sock))
+		goto unlock_peer;
+	if (!has_mirror(peer)) {
+		ret = wait_for_fill(ep, peer, 0);
+		goto unlock_peer;
+	}
+
+	read_lock(&peer->mirror->lock);
+	switch (crosstalk_rx_open(&push->rx, nvq, peer->mirror)) {
+	case CROSSTALK_RX_OK:
+		break;
+	case CROSSTALK_RX_MISSING:
+		ret = wait_for_fill(ep, peer, push->rx.missing);
+		fallthrough;
+	default:
+		goto unlock_mirror;
+	}
+
+	pagefault_disable();
+	push->peer = peer;
+	push->route = route;
+	push->bytes = 0;
+	push->frames = 0;
+	push->unseen = 0;
+	/* For sparse: the locks go on to crosstalk_push_close(). */
+	__release(&peer->mirror->lock);
+	__release(RCU);
+	return CROSSTALK_PUSH_OK;
+
+unlock_mirror:
+	read_unlock(&peer->mirror->lock);
+unlock_peer:
+	mutex_unlock(&nvq->vq.mutex);
+unlock_rcu:
+	rcu_read_unlock();
+	return ret;
+}
+
+/**
+ * crosstalk_push_close() - show the receiver its frames and let go of it
+ * @ep: sender, with or without an open queue
+ *
+ * Context: the sender's worker, tx->mutex held.
+ */
+void crosstalk_push_close(struct crosstalk_endpoint *ep)
+{
+	struct crosstalk_push *push = &ep->push;
+	struct crosstalk_endpoint *peer = push->peer;
+	struct vhost_virtqueue *vq;
+	bool signal;
+
+	if (!peer)
+		return;
+
+	/* For sparse: they come from crosstalk_push_open(). */
+	__acquire(RCU);
+	__acquire(&peer->mirror->lock);
+	vq = &push->rx.nvq->vq;
+	crosstalk_rx_publish(&push->rx);
+	signal = crosstalk_rx_want_signal(&push->rx);
+	if (push->frames) {
+		crosstalk_account(push->route, push->frames, push->bytes);
+		peer->stats.rx_fast_packets += push->frames;
+		peer->stats.rx_fast_bytes += push->bytes;
+		ep->stats.tx_fast_packets += push->frames;
+		ep->stats.tx_fast_bytes += push->bytes;
+	}
+	push->peer = NULL;
+	pagefault_enable();
+	read_unlock(&peer->mirror->lock);
+
+	if (signal && vq->call_ctx.ctx) {
+		crosstalk_eventfd_signal(vq->call_ctx.ctx);
+		peer->stats.rx_fast_notify++;
+	}
+	mutex_unlock(&vq->mutex);
+	rcu_read_unlock();
+}
+
+/**
+ * crosstalk_push_full() - whether an open queue should be closed for a moment
+ * @push: open
+ *
+ * Return: true after so many bytes that others want to run.
+ */
+bool crosstalk_push_full(const struct crosstalk_push *push)
+{
+	return push->bytes >= PUSH_BYTES;
+}
+
+/* No buffers: ask for a kick, unless some come while we do. */
+static enum crosstalk_push_result
+wait_for_buffers(struct crosstalk_endpoint *ep, bool *again)
+{
+	struct crosstalk_push *push = &ep->push;
+
+	/* What is there is shown first: the guest may wait for it to refill. */
+	crosstalk_rx_publish(&push->rx);
+	if (!crosstalk_park(ep, push->peer))
+		return CROSSTALK_PUSH_SLOW;
+
+	*again = crosstalk_rx_enable_notify(&push->rx);
+	return CROSSTALK_PUSH_WAIT;
+}
+
+static enum crosstalk_push_result reserve(struct crosstalk_endpoint *ep,
+					  size_t len)
+{
+	struct crosstalk_push *push = &ep->push;
+	enum crosstalk_push_result ret;
+	bool again = false;
+
+	do {
+		switch (crosstalk_rx_reserve(&push->rx, len)) {
+		case CROSSTALK_RX_OK:
+			return CROSSTALK_PUSH_OK;
+		case CROSSTALK_RX_EMPTY:
+			ret = wait_for_buffers(ep, &again);
+			break;
+		case CROSSTALK_RX_MISSING:
+			return wait_for_fill(ep, push->peer, push->rx.missing);
+		default:
+			return CROSSTALK_PUSH_SLOW;
+		}
+	} while (again && ret == CROSSTALK_PUSH_WAIT);
+
+	return ret;
+}
+
+static void put_num_buffers(struct crosstalk_rx *rx,
+			    struct virtio_net_hdr_mrg_rxbuf *vnet)
+{
+	vnet->num_buffers = cpu_to_vq16(&rx->nvq->vq, rx->nr_chains);
+}
+
+/**
+ * crosstalk_push_frame() - place a frame in the open queue's buffers
+ * @ep: sender
+ * @frame: parsed beginning of the frame
+ * @chain: its chain, in the sender's vq->iov
+ *
+ * Context: between open and close.
+ * Return: CROSSTALK_PUSH_OK, or what is in the way; then nothing was consumed.
+ */
+enum crosstalk_push_result
+crosstalk_push_frame(struct crosstalk_endpoint *ep,
+		     const struct crosstalk_frame *frame,
+		     const struct crosstalk_chain *chain)
+{
+	struct vhost_net_virtqueue *tx = &ep->net->vqs[VHOST_NET_VQ_TX];
+	struct crosstalk_push *push = &ep->push;
+	struct crosstalk_rx *rx = &push->rx;
+	size_t hlen = rx->nvq->sock_hlen;
+	struct virtio_net_hdr_mrg_rxbuf vnet;
+	enum crosstalk_push_result ret;
+	struct sink sink;
+
+	ret = reserve(ep, hlen + frame->len);
+	if (unlikely(ret))
+		return ret;
+
+	/* The last buffers belong to frames that came before, by the tap. */
+	if (unlikely(crosstalk_rx_room(rx) < rx->nr_chains + VHOST_NET_BATCH) &&
+	    has_backlog(rx->nvq))
+		return CROSSTALK_PUSH_SLOW;
+
+	crosstalk_frame_vnet(frame, &vnet);
+	put_num_buffers(rx, &vnet);
+	sink.piece = rx->pieces;
+	sink.off = 0;
+	sink_write(&sink, &vnet, hlen);
+	sink_write(&sink, frame->head, frame->head_len);
+	if (frame->len > frame->head_len &&
+	    unlikely(!sink_write_user(&sink, tx->vq.iov, chain->out,
+				      tx->sock_hlen + frame->head_len,
+				      frame->len - frame->head_len)))
+		return CROSSTALK_PUSH_FAULT;
+
+	crosstalk_rx_commit(rx);
+	push->bytes += frame->len;
+	push->frames++;
+	if (++push->unseen >= PUBLISH_FRAMES) {
+		crosstalk_rx_publish(rx);
+		push->unseen = 0;
+	}
+	ep->park.since = 0;
+	return CROSSTALK_PUSH_OK;
+}
+
+static int fill(struct crosstalk_endpoint *ep, const void __user *addr,
+		size_t len)
+{
+	return crosstalk_mirror_fill(ep->mirror, (unsigned long)addr, len);
+}
+
+static int fill_ring(struct crosstalk_endpoint *ep, struct vhost_virtqueue *vq)
+{
+	int ret;
+
+	/* The event indices lie behind the rings' last entries. */
+	ret = fill(ep, vq->desc, vq->num * sizeof(*vq->desc));
+	if (!ret)
+		ret = fill(ep, vq->avail,
+			   offsetof(struct vring_avail, ring[vq->num + 1]));
+	if (!ret)
+		ret = fill(ep, vq->used,
+			   offsetof(struct vring_used, ring[vq->num]) +
+			   sizeof(__virtio16));
+	return ret;
+}
+
+/* Mirrors the buffers that are posted; the ring stays as it is. */
+static int fill_buffers(struct crosstalk_endpoint *ep,
+			struct vhost_virtqueue *vq)
+{
+	u16 last_avail_idx = vq->last_avail_idx;
+	struct crosstalk_chain chain;
+	unsigned int i;
+	int ret;
+
+	do {
+		ret = crosstalk_vring_fetch(vq, &chain);
+		for (i = 0; i < chain.in && ret > 0; i++) {
+			int err = fill(ep, vq->iov[chain.out + i].iov_base,
+				       vq->iov[chain.out + i].iov_len);
+
+			if (err)
+				ret = err;
+		}
+	} while (ret > 0);
+
+	vq->last_avail_idx = last_avail_idx;
+	return ret;
+}
+
+static bool refresh_mirror(struct crosstalk_endpoint *ep)
+{
+	struct crosstalk_mirror *mirror;
+
+	if (ep->mirror && ep->mirror->mni.mm == current->mm)
+		return true;
+
+	mirror = crosstalk_mirror_get();
+	if (IS_ERR(mirror))
+		return false;
+
+	swap(mirror, ep->mirror);
+	if (mirror)
+		crosstalk_mirror_put(mirror);
+	return true;
+}
+
+/**
+ * crosstalk_push_prepare() - make a receiver's queue ready for senders
+ * @ep: receiver
+ *
+ * Fills the mirror with the ring and the posted buffers if a sender asked for
+ * it.  Whoever waits is then woken by the caller.
+ *
+ * Context: the receiver's worker, rx->mutex held; may fault and sleep.
+ */
+void crosstalk_push_prepare(struct crosstalk_endpoint *ep)
+{
+	struct vhost_virtqueue *vq = &ep->net->vqs[VHOST_NET_VQ_RX].vq;
+
+	if (!READ_ONCE(ep->want_fill))
+		return;
+	WRITE_ONCE(ep->want_fill, false);
+	if (!vq->private_data || vq->iotlb || !refresh_mirror(ep))
+		return;
+
+	/* What a sender missed may be a page of an indirect table. */
+	if (ep->fill_addr)
+		crosstalk_mirror_fill(ep->mirror, ep->fill_addr, 1);
+	if (!fill_ring(ep, vq))
+		fill_buffers(ep, vq);
+	ep->stats.rx_fills++;
+}

@@ -38,6 +38,10 @@ module: need-kernel
 	done
 	@drivers/vhost/crosstalk/gen-layout.sh --kver '$(KVER)' --kdir '$(KDIR)' \
 		--out '$(LAYOUT)' --vmlinux '$(VMLINUX)' --modroot '$(MODROOT)'
+	@# Kbuild does not see that the kernel was built again, and BTF breaks.
+	@for f in '$(VMLINUX)' '$(KDIR)/Module.symvers'; do \
+		[ -z "$$f" ] || find $(OUT) -name '*.ko' ! -newer "$$f" -delete; \
+	done
 	$(MAKE) -C $(KDIR) M=$(OUT) W=$(W) C=$(C) $(KERNEL_MAKEFLAGS) modules
 	@cp $(OUT)/drivers/vhost/crosstalk/*.ko $(OUT)/
 	@echo "built $(OUT)/vhost_crosstalk.ko"
@@ -45,7 +49,7 @@ module: need-kernel
 .PHONY: install
 install: module
 	$(MAKE) -C $(KDIR) M=$(OUT) INSTALL_MOD_DIR=updates modules_install
-	depmod $(KVER)
+	depmod $(if $(INSTALL_MOD_PATH),-b $(INSTALL_MOD_PATH)) $(KVER)
 	install -D -m 644 -t $(DESTDIR)/usr/share/man/man7 Documentation/vhost_crosstalk.7
 
 .PHONY: check quick demo bench vm

@@ -56,6 +56,9 @@
 #include "sysfs.h"
 #include "vhost_private.h"
 
+#define CREATE_TRACE_POINTS
+#include <trace/events/vhost_crosstalk.h>
+
 #define VHOST_NET_PATH "/dev/vhost-net"
 
 /* 1,024 chains: short ones for any number of VMs that a host can run. */
@@ -226,6 +229,8 @@ static void hook(struct crosstalk_endpoint *ep)
 	/* Readers of f_op see the copy filled in. */
 	smp_store_release(&ep->file->f_op, &ep->fops);
 
+	trace_crosstalk_attach(ep->id, ep->pid);
+
 	/* For sysfs; a busy worker does it by itself at its next run. */
 	if (mutex_trylock(&tx->mutex)) {
 		crosstalk_endpoint_refresh(ep);
@@ -282,6 +287,7 @@ static bool unhook(struct crosstalk_endpoint *ep)
 		 * Pairs with file_endpoint()'s acquire.
 		 */
 		smp_store_release(&ep->file->f_op, ep->orig_fops);
+		trace_crosstalk_detach(ep->id);
 	}
 	mutex_unlock(&ep->life);
 	return done;

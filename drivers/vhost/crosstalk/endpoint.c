@@ -14,6 +14,8 @@
 #include "endpoint.h"
 #include "sysfs.h"
 
+#include <trace/events/vhost_crosstalk.h>
+
 static const char * const reason_names[CROSSTALK_NR_REASONS] = {
 	[CROSSTALK_REASON_NONE] = "none",
 	[CROSSTALK_REASON_DISABLED] = "disabled",
@@ -183,6 +185,8 @@ void crosstalk_endpoint_refresh(struct crosstalk_endpoint *ep)
 		return;
 
 	WRITE_ONCE(ep->reason, reason);
+	trace_crosstalk_reason(ep->id, ep->ifname,
+			       crosstalk_reason_name(reason));
 	log_reason(ep);
 }
 

@@ -42,6 +42,12 @@ static unsigned int le16(__virtio16 val)
 	return __virtio16_to_cpu(true, val);
 }
 
+/* Protocols that a bridge may take for itself, whatever the destination. */
+static bool is_bridge_protocol(__be16 proto)
+{
+	return proto == htons(ETH_P_CFM) || proto == htons(ETH_P_MRP);
+}
+
 /* Finds EtherType and VLAN tag; at most one tag is understood. */
 static bool parse_ethernet(struct crosstalk_frame *frame, __be16 *proto,
 			   unsigned int *l3_start)
@@ -57,7 +63,7 @@ static bool parse_ethernet(struct crosstalk_frame *frame, __be16 *proto,
 	*l3_start = ETH_HLEN;
 	if (likely(!eth_type_vlan(*proto))) {
 		crosstalk_flow_key_set(&frame->key, frame->head, 0, 0);
-		return true;
+		return !is_bridge_protocol(*proto);
 	}
 
 	if (frame->head_len < VLAN_ETH_HLEN ||
@@ -73,7 +79,7 @@ static bool parse_ethernet(struct crosstalk_frame *frame, __be16 *proto,
 			       tci & VLAN_VID_MASK);
 	*proto = vlan->h_vlan_encapsulated_proto;
 	*l3_start = VLAN_ETH_HLEN;
-	return true;
+	return !is_bridge_protocol(*proto);
 }
 
 static bool parse_l3(const struct crosstalk_frame *frame, __be16 proto,

@@ -120,6 +120,8 @@ static bool try_forward(struct vhost_net *net)
 	ours = ep && crosstalk_endpoint_may_run(ep);
 	if (ours)
 		crosstalk_forward(ep);
+	else if (ep)
+		ep->foreign = true;
 	mutex_unlock(&vq->mutex);
 	return ours;
 }

@@ -66,6 +66,7 @@ struct crosstalk_answer {
  * @now: the answer in force (tx->mutex)
  * @used: jiffies of the last frame (tx->mutex; the resolver reads it)
  * @slow: the last frame went by the slow path (tx->mutex; the TX loop's)
+ * @blind: the endpoint's count of the same name when it was seen last (as @slow)
  * @refresh_at: jiffies when the bridge should see a frame of the source again
  * @fast_packets: frames by the direct path (tx->mutex; the TX loop's)
  * @fast_bytes: their bytes (tx->mutex; the TX loop's)
@@ -91,6 +92,7 @@ struct crosstalk_verdict {
 	unsigned long used;
 	unsigned long refresh_at;
 	bool slow;
+	u32 blind;
 	u64 fast_packets;
 	u64 fast_bytes;
 	u64 slow_packets;

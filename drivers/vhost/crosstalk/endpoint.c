@@ -80,6 +80,7 @@ struct crosstalk_endpoint *crosstalk_endpoint_create(struct vhost_net *net,
 	ep->file = file;
 	ep->pid = pid;
 	ep->enable = true;
+	ep->foreign = true;
 	ep->reason = CROSSTALK_REASON_NO_BACKEND;
 	mutex_init(&ep->life);
 	spin_lock_init(&ep->name_lock);

@@ -10,6 +10,8 @@
  * rests until its last slow frame, of whatever flow, is SETTLE_NS old, by when
  * that has left backlogs and queueing disciplines for the receiver's tap, and
  * until that tap's ring is seen empty with the receiver's mutex held.
+ * Frames that go the slow path without being looked at (the direct path is
+ * switched off, or vhost-net's own loop runs) count for every flow: ep->blind.
  */
 
 #include <linux/etherdevice.h>
@@ -102,6 +104,19 @@ static enum crosstalk_next go_slow(struct crosstalk_run *run,
 	v->slow = true;
 	v->slow_packets++;
 	return CROSSTALK_SLOW;
+}
+
+/* A frame that is not understood goes slow, and its flow must know. */
+static void note_slow(struct crosstalk_run *run,
+		      const struct crosstalk_frame *frame)
+{
+	struct crosstalk_verdict *v;
+
+	if (!frame->has_key)
+		return;
+
+	crosstalk_detect(&run->ep->detect, &frame->key, &v);
+	go_slow(run, v);
 }
 
 /* Lets the flow rest until what it sent before has had time to arrive. */
@@ -203,6 +218,11 @@ static enum crosstalk_next forward_by(struct crosstalk_run *run,
 		     !fits(&v->now.route->path, frame)))
 		return go_slow(run, v);
 
+	if (unlikely(v->blind != run->ep->blind)) {
+		v->blind = run->ep->blind;
+		v->slow = true;
+	}
+
 	/* The bridge must go on to see this address, or forgets it. */
 	if (unlikely(crosstalk_verdict_refresh_due(v))) {
 		crosstalk_verdict_refreshed(v);
@@ -251,8 +271,10 @@ bool crosstalk_fast_wanted(struct crosstalk_run *run)
 	read_built(run, &frame);
 	if (likely(frame.head_len >= ETH_HLEN))
 		crosstalk_endpoint_saw(run->ep, frame.head + ETH_ALEN);
-	if (!crosstalk_frame_parse(&frame))
+	if (!crosstalk_frame_parse(&frame)) {
+		note_slow(run, &frame);
 		return false;
+	}
 	if (likely(crosstalk_detect(&run->ep->detect, &frame.key, &v))) {
 		go_slow(run, v);
 		return false;
@@ -282,6 +304,7 @@ enum crosstalk_next crosstalk_fast_frame(struct crosstalk_run *run,
 		crosstalk_endpoint_saw(run->ep, frame.head + ETH_ALEN);
 	if (likely(crosstalk_frame_parse(&frame)))
 		return forward_by(run, chain, &frame);
+	note_slow(run, &frame);
 slow:
 	crosstalk_push_close(run->ep);
 	return CROSSTALK_SLOW;

@@ -225,8 +225,10 @@ static enum crosstalk_next forward_frame(struct crosstalk_run *run,
 	struct crosstalk_endpoint *ep = run->ep;
 	enum crosstalk_next next = CROSSTALK_SLOW;
 
-	if (unlikely(!run->can_push || chain->out_len <= run->nvq->sock_hlen))
+	if (unlikely(!run->can_push || chain->out_len <= run->nvq->sock_hlen)) {
+		ep->blind++;
 		goto slow;
+	}
 
 	if (ep->expect_slow) {
 		next = forward_expected(run, chain);
@@ -319,6 +321,13 @@ void crosstalk_forward(struct crosstalk_endpoint *ep)
 
 	if (unlikely(!vq_meta_prefetch(&run.nvq->vq)))
 		return;
+
+	/* What vhost-net sent meanwhile may still be on its way. */
+	if (unlikely(ep->foreign)) {
+		ep->foreign = false;
+		ep->blind++;
+		ep->last_slow = ktime_get_ns();
+	}
 
 	vhost_disable_notify(&net->dev, &run.nvq->vq);
 	/* The socket's writability is of no interest while frames are sent. */

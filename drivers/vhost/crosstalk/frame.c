@@ -63,6 +63,7 @@ static bool parse_ethernet(struct crosstalk_frame *frame, __be16 *proto,
 	*l3_start = ETH_HLEN;
 	if (likely(!eth_type_vlan(*proto))) {
 		crosstalk_flow_key_set(&frame->key, frame->head, 0, 0);
+		frame->has_key = true;
 		return !is_bridge_protocol(*proto);
 	}
 
@@ -77,6 +78,7 @@ static bool parse_ethernet(struct crosstalk_frame *frame, __be16 *proto,
 
 	crosstalk_flow_key_set(&frame->key, frame->head, vlan->h_vlan_proto,
 			       tci & VLAN_VID_MASK);
+	frame->has_key = true;
 	*proto = vlan->h_vlan_encapsulated_proto;
 	*l3_start = VLAN_ETH_HLEN;
 	return !is_bridge_protocol(*proto);
@@ -209,6 +211,7 @@ bool crosstalk_frame_parse(struct crosstalk_frame *frame)
 	unsigned int l3_start;
 	__be16 proto;
 
+	frame->has_key = false;
 	frame->gso = false;
 	frame->needs = 0;
 	if (!parse_ethernet(frame, &proto, &l3_start))

@@ -28,7 +28,8 @@
  * @head_len: bytes that are in @head
  * @gso: whether it is to be cut into segments by whoever cannot take it whole
  * @needs: what the receiver's interface must offer to get it as it is
- * @key: its flow
+ * @key: its flow, if @has_key
+ * @has_key: whether it belongs to a flow that may go the direct path at all
  */
 struct crosstalk_frame {
 	struct virtio_net_hdr_mrg_rxbuf vnet;
@@ -37,6 +38,7 @@ struct crosstalk_frame {
 	unsigned int head_len;
 	bool gso;
 	netdev_features_t needs;
+	bool has_key;
 	struct crosstalk_flow_key key;
 };
 

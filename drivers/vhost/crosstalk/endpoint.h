@@ -132,8 +132,7 @@ struct crosstalk_endpoint {
 	u64 last_slow;			/* frames were sent slow, ns; tx->mutex */
 	bool expect_slow;		/* the last frame went slow; tx->mutex */
 	bool foreign;			/* vhost-net's loop ran; tx->mutex */
-	u32 blind;			/* changes when frames went slow that no
-					 * verdict knows of; tx->mutex */
+	u32 blind;			/* frames went slow unseen; tx->mutex */
 	bool moved;			/* its interface must be found again */
 
 	struct crosstalk_txbatch batch;	/* tx->mutex */

@@ -51,6 +51,7 @@
 #include <linux/srcu.h>
 
 #include "attach.h"
+#include "control.h"
 #include "endpoint.h"
 #include "forward.h"
 #include "sysfs.h"
@@ -185,12 +186,32 @@ static void before_rx(struct vhost_net *net)
 	mutex_unlock(&vq->mutex);
 }
 
+/*
+ * vhost-net's own has switched the guest's kicks off again: a sender that asked
+ * for one meanwhile looks for itself.
+ */
+static void after_rx(struct vhost_net *net)
+{
+	struct crosstalk_endpoint *ep;
+
+	if (!crosstalk_direct())
+		return;
+
+	rcu_read_lock();
+	ep = find_endpoint(net);
+	if (ep)
+		crosstalk_unpark(ep);
+	rcu_read_unlock();
+}
+
 static void rx_kick(struct vhost_work *work)
 {
+	struct vhost_net *net = kick_to_net(work, VHOST_NET_VQ_RX);
 	int idx = srcu_read_lock(&text_srcu);
 
-	before_rx(kick_to_net(work, VHOST_NET_VQ_RX));
+	before_rx(net);
 	original.kick[VHOST_NET_VQ_RX](work);
+	after_rx(net);
 	srcu_read_unlock(&text_srcu, idx);
 }
 
@@ -202,6 +223,7 @@ static void rx_net(struct vhost_work *work)
 
 	before_rx(net);
 	original.net[VHOST_NET_VQ_RX](work);
+	after_rx(net);
 	srcu_read_unlock(&text_srcu, idx);
 }
 
@@ -258,6 +280,7 @@ static void wait_for_worker(struct vhost_net *net, int index)
  */
 static bool unhook(struct crosstalk_endpoint *ep)
 {
+	struct vhost_virtqueue *tx = &ep->net->vqs[VHOST_NET_VQ_TX].vq;
 	bool done = false;
 
 	mutex_lock(&ep->life);
@@ -280,8 +303,10 @@ static bool unhook(struct crosstalk_endpoint *ep)
 
 		wait_for_worker(ep->net, VHOST_NET_VQ_RX);
 		wait_for_worker(ep->net, VHOST_NET_VQ_TX);
-		/* Its worker comes no more, and others are not to be kept. */
+		/* Its worker comes no more; the resolver's pruning might. */
+		mutex_lock_nested(&tx->mutex, VHOST_NET_VQ_TX);
 		crosstalk_detector_drain(&ep->detect);
+		mutex_unlock(&tx->mutex);
 
 		/*
 		 * Last, because whoever closes the file from now on frees the

@@ -39,8 +39,6 @@ static int tunable_set(const struct tunable *tunable, const char *buf)
 		return -EINVAL;
 
 	WRITE_ONCE(*tunable->value, value);
-	if (tunable->changed)
-		tunable->changed();
 	return 0;
 }
 
@@ -56,9 +54,15 @@ static ssize_t tunable_show(struct kobject *kobj, struct kobj_attribute *attr,
 static ssize_t tunable_store(struct kobject *kobj, struct kobj_attribute *attr,
 			     const char *buf, size_t count)
 {
-	int ret = tunable_set(container_of(attr, struct tunable, attr), buf);
+	const struct tunable *tunable = container_of(attr, struct tunable,
+						     attr);
+	int ret = tunable_set(tunable, buf);
 
-	return ret ? ret : count;
+	if (ret)
+		return ret;
+	if (tunable->changed)
+		tunable->changed();
+	return count;
 }
 
 #define TUNABLE(field, _min, _max, _changed)				\
@@ -71,6 +75,7 @@ static ssize_t tunable_store(struct kobject *kobj, struct kobj_attribute *attr,
 	};								\
 	module_param_cb(field, &tunable_ops, &tunable_##field, 0444)
 
+/* Before the module is initialized: nobody is to be told of the change. */
 static int tunable_param_set(const char *val, const struct kernel_param *kp)
 {
 	return tunable_set(kp->arg, val);

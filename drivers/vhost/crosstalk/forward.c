@@ -225,7 +225,10 @@ static enum crosstalk_next forward_frame(struct crosstalk_run *run,
 	struct crosstalk_endpoint *ep = run->ep;
 	enum crosstalk_next next = CROSSTALK_SLOW;
 
-	if (unlikely(!run->can_push || chain->out_len <= run->nvq->sock_hlen)) {
+	/* An empty frame, or more than any frame has: the tap knows what to do. */
+	if (unlikely(!run->can_push || chain->out_len <= run->nvq->sock_hlen ||
+		     chain->out_len > run->nvq->sock_hlen + U16_MAX)) {
+		crosstalk_push_close(ep);
 		ep->blind++;
 		goto slow;
 	}

@@ -180,6 +180,7 @@ static bool parse_gso(struct crosstalk_frame *frame, __be16 proto,
 		return false;
 
 	frame->gso = true;
+	frame->payload = payload;
 	/* A frame of one segment is, for the stack, no GSO frame at all. */
 	return le16(hdr->gso_size) >= MIN_GSO_SIZE &&
 	       le16(hdr->gso_size) != U16_MAX && frame->head_len >= payload &&
@@ -255,7 +256,8 @@ void crosstalk_frame_vnet(const struct crosstalk_frame *frame,
 	if (frame->gso) {
 		vnet->hdr.gso_type = hdr->gso_type;
 		vnet->hdr.gso_size = hdr->gso_size;
-		vnet->hdr.hdr_len = hdr->hdr_len;
+		vnet->hdr.hdr_len = (__force __virtio16)
+				    cpu_to_le16(frame->payload);
 	}
 }
 EXPORT_SYMBOL_FOR_CROSSTALK_TEST(crosstalk_frame_vnet);

@@ -26,6 +26,7 @@
  * sender's memory says by then, are delivered
  * @len: length of the whole frame from the Ethernet header on
  * @head_len: bytes that are in @head
+ * @payload: where its payload begins, if @gso
  * @gso: whether it is to be cut into segments by whoever cannot take it whole
  * @needs: what the receiver's interface must offer to get it as it is
  * @key: its flow, if @has_key
@@ -36,6 +37,7 @@ struct crosstalk_frame {
 	u8 head[CROSSTALK_FRAME_HEAD] __aligned(4);
 	unsigned int len;
 	unsigned int head_len;
+	unsigned int payload;
 	bool gso;
 	netdev_features_t needs;
 	bool has_key;

@@ -171,7 +171,8 @@ static void last_put(struct kref *ref)
  * crosstalk_mirror_put() - give a reference back
  * @mirror: mirror that the caller no longer uses
  *
- * Context: process context, may sleep; no vq mutex held.
+ * Context: process context, may sleep; a vq mutex may be held, because the
+ * notifier, whose end this waits for, takes only the mirror's own lock.
  */
 void crosstalk_mirror_put(struct crosstalk_mirror *mirror)
 {
@@ -278,8 +279,15 @@ static int fill_some(struct crosstalk_mirror *mirror, unsigned long first,
 			return got ? got : -EFAULT;
 
 		ret = install(mirror, seq, first, pages, got);
-		for (i = 0; i < got; i++)
+		for (i = 0; i < got; i++) {
+			/*
+			 * What is written through the mirror leaves no trace in
+			 * the page table, and a writable entry can be clean.
+			 */
+			if (!ret)
+				set_page_dirty_lock(pages[i]);
 			put_page(pages[i]);
+		}
 	} while (ret == -EAGAIN && !fatal_signal_pending(current));
 
 	return ret ? ret : got;

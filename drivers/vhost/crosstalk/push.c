@@ -13,13 +13,15 @@
  *    device's RX with its own TX held would close a circle over two devices.
  *  - Its memory is reached through its mirror, locked for reading.
  *  - Nothing sleeps, allocates or faults.  The sender's own memory is read with
- *    page faults disabled; if that fails, everything is dropped, the memory is
- *    faulted in, and the frame starts again.
+ *    page faults disabled; if that fails, nothing is consumed and the frame
+ *    goes the slow path, which faults it in.
  */
 
 #include <linux/mm.h>
 #include <linux/ptr_ring.h>
 #include <linux/rcupdate.h>
+#include <linux/sched.h>
+#include <linux/sched/signal.h>
 #include <linux/uaccess.h>
 
 #include "detect.h"
@@ -36,6 +38,10 @@
 
 /* After this much is placed the queue is closed: preemption was off. */
 #define PUSH_BYTES (128 << 10)
+
+/* Bytes that one request fills at most, and those of one buffer. */
+#define FILL_BYTES (16 << 20)
+#define FILL_CHAIN (128 << 10)
 
 /* Where the next byte of a frame goes. */
 struct sink {
@@ -413,25 +419,35 @@ static int fill_ring(struct crosstalk_endpoint *ep, struct vhost_virtqueue *vq)
 	return ret;
 }
 
-/* Mirrors the buffers that are posted; the ring stays as it is. */
+/*
+ * Mirrors the buffers that are posted; the ring stays as it is.  A guest can
+ * post the same memory over and over: there is an end to what is done for it.
+ */
 static int fill_buffers(struct crosstalk_endpoint *ep,
 			struct vhost_virtqueue *vq)
 {
 	u16 last_avail_idx = vq->last_avail_idx;
+	size_t left = FILL_BYTES;
 	struct crosstalk_chain chain;
 	unsigned int i;
+	size_t size;
 	int ret;
 
 	do {
 		ret = crosstalk_vring_fetch(vq, &chain);
-		for (i = 0; i < chain.in && ret > 0; i++) {
-			int err = fill(ep, vq->iov[chain.out + i].iov_base,
-				       vq->iov[chain.out + i].iov_len);
+		for (i = 0; i < chain.in && ret > 0 && left; i++) {
+			const struct iovec *iov = &vq->iov[chain.out + i];
+			int err;
 
+			size = min3(iov->iov_len, left, (size_t)FILL_CHAIN);
+			err = fill(ep, iov->iov_base, size);
 			if (err)
 				ret = err;
+			left -= size;
+			cond_resched();
 		}
-	} while (ret > 0);
+	} while (ret > 0 && left && !READ_ONCE(ep->dead) &&
+		 !fatal_signal_pending(current));
 
 	vq->last_avail_idx = last_avail_idx;
 	return ret;

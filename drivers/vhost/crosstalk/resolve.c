@@ -84,7 +84,7 @@ static struct net *find_net(const struct net *wanted)
 	if (wanted == &init_net)
 		return &init_net;
 
-	for_each_net(net)
+	for_each_net_rcu(net)
 		if (net == wanted)
 			return net;
 	return NULL;
@@ -310,7 +310,9 @@ static void prune(struct crosstalk_endpoint *ep)
 	if (!READ_ONCE(ep->dead)) {
 		tx = &ep->net->vqs[VHOST_NET_VQ_TX].vq;
 		if (mutex_trylock(&tx->mutex)) {
-			crosstalk_detector_prune(&ep->detect, IDLE);
+			/* Unhooking drains it under the mutex. */
+			if (!READ_ONCE(ep->dead))
+				crosstalk_detector_prune(&ep->detect, IDLE);
 			mutex_unlock(&tx->mutex);
 		}
 	}

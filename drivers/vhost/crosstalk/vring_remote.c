@@ -183,6 +183,10 @@ static enum crosstalk_rx_result add_desc(struct crosstalk_rx *rx,
 {
 	const struct vhost_virtqueue *vq = &rx->nvq->vq;
 
+	if (unlikely(!rx->left))
+		return CROSSTALK_RX_TOO_LARGE;
+	rx->left--;
+
 	/* A receive buffer has nothing for us to read. */
 	if (unlikely(!(desc->flags & cpu_to_vq16(vq, VRING_DESC_F_WRITE))))
 		return CROSSTALK_RX_BAD;
@@ -312,6 +316,7 @@ enum crosstalk_rx_result crosstalk_rx_reserve(struct crosstalk_rx *rx,
 	size_t before;
 	u16 idx;
 
+	rx->left = CROSSTALK_RX_DESCS;
 	rx->nr_chains = 0;
 	rx->nr_pieces = 0;
 	while (len) {

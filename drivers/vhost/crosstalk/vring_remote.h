@@ -13,6 +13,12 @@
 #define CROSSTALK_RX_CHAINS 64
 #define CROSSTALK_RX_PIECES 160
 
+/*
+ * Descriptors that are read for one frame, with preemption off: a guest can post
+ * chains of empty ones without end.
+ */
+#define CROSSTALK_RX_DESCS 1024
+
 /* What became of an access to a receiver's ring. */
 enum crosstalk_rx_result {
 	CROSSTALK_RX_OK,
@@ -39,9 +45,9 @@ struct crosstalk_rx_chain {
 /**
  * struct crosstalk_rx - a receiver's RX ring in the hands of a sender
  *
- * Lives in the sender's endpoint (its tx->mutex).  From crosstalk_rx_open() to
- * crosstalk_rx_close() the receiver's rx->mutex is held, its mirror is locked
- * for reading, and nothing sleeps or faults.
+ * Lives in the sender's endpoint (its tx->mutex).  From crosstalk_rx_open() on,
+ * until its owner (push.c) closes it, the receiver's rx->mutex is held, its
+ * mirror is locked for reading, and nothing sleeps or faults.
  */
 struct crosstalk_rx {
 	struct vhost_net_virtqueue *nvq;
@@ -61,6 +67,7 @@ struct crosstalk_rx {
 	bool unsignalled;	/* ... that the guest was not interrupted for */
 
 	/* The frame that is being placed. */
+	unsigned int left;	/* descriptors that may still be read for it */
 	unsigned int nr_chains;
 	unsigned int nr_pieces;
 	struct crosstalk_rx_chain chains[CROSSTALK_RX_CHAINS];

@@ -332,6 +332,18 @@ static struct crosstalk_endpoint *file_endpoint(struct file *file)
 	return container_of(fops, struct crosstalk_endpoint, fops);
 }
 
+/**
+ * crosstalk_attach_is_hooked() - whether there is nothing to do for a file
+ * @file: open file of a vhost-net device
+ *
+ * Context: any.
+ * Return: true if it has our operations.
+ */
+bool crosstalk_attach_is_hooked(struct file *file)
+{
+	return file_endpoint(file);
+}
+
 static int crosstalk_release(struct inode *inode, struct file *file)
 {
 	int idx = srcu_read_lock(&text_srcu);

@@ -79,7 +79,11 @@ static int ioctl_return(struct kretprobe_instance *ri, struct pt_regs *regs)
 	struct call *call = (struct call *)ri->data;
 	struct found *found;
 
-	if (regs_return_value(regs))
+	/*
+	 * A reference taken for nothing would let a device outlive the process
+	 * that is killed meanwhile, and keep its tap busy.
+	 */
+	if (regs_return_value(regs) || crosstalk_attach_is_hooked(call->file))
 		return 0;
 
 	found = kmalloc(sizeof(*found), GFP_ATOMIC);

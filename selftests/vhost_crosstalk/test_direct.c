@@ -215,7 +215,7 @@ static void policy(void)
 static void changes(void)
 {
 	struct vp_traffic t = { .min = 60, .max = 1514, .window = 32 };
-	unsigned int n = ktap_count("CROSSTALK_CYCLES", 100, 20);
+	unsigned int n = ktap_count("CROSSTALK_CYCLES", 100, 10);
 	struct vp_world *w;
 	struct vp_cfg c;
 	unsigned int i;
@@ -233,7 +233,7 @@ static void changes(void)
 
 static void reload(void)
 {
-	unsigned int n = ktap_count("CROSSTALK_CYCLES", 20, 3);
+	unsigned int n = ktap_count("CROSSTALK_CYCLES", 20, 1);
 	struct vp_world *w;
 	struct vp_cfg c;
 	unsigned int i;
@@ -255,7 +255,7 @@ static void reload(void)
 /* A receiver dies with frames on their way to it; the others go on. */
 static void killed(void)
 {
-	unsigned int n = ktap_count("CROSSTALK_KILLS", 10, 2);
+	unsigned int n = ktap_count("CROSSTALK_KILLS", 10, 1);
 	struct vp_world *w;
 	struct vp_cfg c;
 	unsigned int i;

@@ -121,27 +121,3 @@ void crosstalk_account(const struct crosstalk_route *route,
 	rcu_read_unlock();
 }
 EXPORT_SYMBOL_FOR_CROSSTALK_TEST(crosstalk_account);
-
-/**
- * crosstalk_account_drop() - count frames that found no buffer
- * @route: their route
- * @packets: frames
- *
- * Where a tap counts what does not fit into its ring.
- *
- * Context: any but interrupts.
- */
-void crosstalk_account_drop(const struct crosstalk_route *route,
-			    unsigned int packets)
-{
-	struct net_device *dst = route->path.dst;
-
-	rcu_read_lock();
-	for (; packets && route_is_there(route); packets--) {
-		if (route->path.macvtap)
-			macvlan_count_rx(netdev_priv(dst), 0, false, false);
-		else
-			dev_core_stats_tx_dropped_inc(dst);
-	}
-	rcu_read_unlock();
-}

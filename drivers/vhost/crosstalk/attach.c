@@ -240,8 +240,7 @@ static void hook(struct crosstalk_endpoint *ep)
 {
 	struct vhost_virtqueue *tx = &ep->net->vqs[VHOST_NET_VQ_TX].vq;
 
-	ep->orig_fops = ep->file->f_op;
-	ep->fops = *ep->orig_fops;
+	ep->fops = *original.fops;
 	ep->fops.release = crosstalk_release;
 	ep->fops.unlocked_ioctl = crosstalk_ioctl;
 	ep->hooked = true;
@@ -313,7 +312,7 @@ static bool unhook(struct crosstalk_endpoint *ep)
 		 * device without asking us; until now he waits for ep->life.
 		 * Pairs with file_endpoint()'s acquire.
 		 */
-		smp_store_release(&ep->file->f_op, ep->orig_fops);
+		smp_store_release(&ep->file->f_op, original.fops);
 		trace_crosstalk_detach(ep->id);
 	}
 	mutex_unlock(&ep->life);

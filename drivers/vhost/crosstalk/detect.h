@@ -219,8 +219,6 @@ enum crosstalk_slow
 crosstalk_verdict_tapped(const struct crosstalk_verdict *verdict);
 void crosstalk_account(const struct crosstalk_route *route,
 		       unsigned int packets, size_t bytes);
-void crosstalk_account_drop(const struct crosstalk_route *route,
-			    unsigned int packets);
 
 /* route.c */
 struct crosstalk_route *crosstalk_route_get(struct crosstalk_detector *detector,

@@ -93,7 +93,6 @@ struct crosstalk_endpoint {
 
 	struct vhost_net *net;
 	struct file *file;		/* no reference: ->release unhooks */
-	const struct file_operations *orig_fops;
 	struct file_operations fops;	/* copy with our release and ioctl */
 	struct mutex life;		/* ->release against module exit */
 	bool hooked;			/* life */

@@ -4,10 +4,8 @@
  * it, and while flows change between it and the bridge; what the bridge is told
  * to do takes effect; guests come, go and die.
  */
-#include <stdio.h>
-#include <unistd.h>
-
 #include "ctl.h"
+#include "direct.h"
 #include "ktap.h"
 #include "vpeer.h"
 
@@ -17,90 +15,18 @@
  */
 #define EFFECT_MS 250
 
-static void need_direct(void)
-{
-	ctl_need_loaded();
-	ktap_assert(!ctl_write("direct", "1"), "cannot switch it on");
-}
-
-static u64 sum(const struct vp_world *w, const char *counter)
-{
-	unsigned int ep[CTL_MAX_EP];
-	unsigned int i, k, n;
-	u64 total = 0;
-
-	for (i = 0; i < w->n; i++) {
-		n = ctl_find(w->peer[i].tap, ep, CTL_MAX_EP);
-		for (k = 0; k < n; k++)
-			total += ctl_ep_num(ep[k], counter);
-	}
-	return total;
-}
-
-/* The last guest is the @victim, if there is to be one. */
-static struct vp_world *start_with(unsigned int peers, const struct vp_cfg *c,
-				   const struct vp_traffic *t, bool victim)
-{
-	struct vp_world *w;
-	unsigned int i;
-
-	need_direct();
-	w = vp_world_new(peers, c->bridge, 0);
-	vp_world_mesh(w);
-	if (t)
-		w->traffic = *t;
-	w->lossy[peers - 1] = victim;
-	for (i = 0; i < peers; i++)
-		vp_spawn(w, i, c);
-	vp_wait_ready(w);
-	ctl_wait_world(w, c->queues);
-	vp_go(w);
-	return w;
-}
-
-static struct vp_world *start(unsigned int peers, const struct vp_cfg *c,
-			      const struct vp_traffic *t)
-{
-	return start_with(peers, c, t, false);
-}
-
-/* Until frames go the direct path; the case fails when they never do. */
-static void wait_fast(const struct vp_world *w)
-{
-	u64 before = sum(w, "tx_fast_packets");
-	unsigned int i;
-
-	for (i = 0; i < 1000; i++) {
-		if (sum(w, "tx_fast_packets") != before)
-			return;
-		vp_sleep_ms(10);
-	}
-	ktap_assert(false, "nothing goes the direct path");
-}
-
 static void finish(struct vp_world *w)
 {
-	u64 fast, all;
-
-	vp_quiesce(w);
-	ctl_check_counters(w);
-	fast = sum(w, "tx_fast_packets");
-	all = sum(w, "tx_packets");
-	ktap_assert(fast + sum(w, "tx_slow_packets") == all,
-		    "frames are counted once");
-	ktap_assert(fast == sum(w, "rx_fast_packets"),
-		    "sent and received differ");
-	vp_finish(w);
-	ktap_msg("%llu of %llu frames by the direct path", fast, all);
+	direct_finish(w);
 	ctl_need_unloaded();
 }
 
 static void run(unsigned int peers, const struct vp_cfg *c,
 		const struct vp_traffic *t, u64 frames)
 {
-	struct vp_world *w = start(peers, c, t);
+	struct vp_world *w = direct_start(peers, c, t, false);
 
-	wait_fast(w);
+	direct_wait(w);
 	vp_wait_frames(w, frames);
 	finish(w);
 }
@@ -189,25 +115,25 @@ static void policy(void)
 	u64 fast;
 
 	vp_cfg_default(&c);
-	w = start(2, &c, NULL);
+	w = direct_start(2, &c, NULL, false);
 	target[0] = c.bridge;
 	target[1] = w->peer[1].tap;
 	target[2] = c.bridge;
 	for (i = 0; i < VP_ARRAY_SIZE(policies); i++) {
-		wait_fast(w);
+		direct_wait(w);
 		ktap_assert(!vp_cmd(policies[i].on, target[i]), "%s",
 			    policies[i].name);
 		vp_sleep_ms(EFFECT_MS);
-		fast = sum(w, "tx_fast_packets");
+		fast = direct_sum(w, "tx_fast_packets");
 		vp_sleep_ms(EFFECT_MS);
 		vp_wait_frames(w, 10);
-		ktap_assert(sum(w, "tx_fast_packets") == fast,
+		ktap_assert(direct_sum(w, "tx_fast_packets") == fast,
 			    "%s: frames still pass beside it",
 			    policies[i].name);
 		ktap_assert(!vp_cmd(policies[i].off, target[i]), "%s",
 			    policies[i].name);
 	}
-	wait_fast(w);
+	direct_wait(w);
 	finish(w);
 }
 
@@ -221,13 +147,13 @@ static void changes(void)
 	unsigned int i;
 
 	vp_cfg_default(&c);
-	w = start(3, &c, &t);
+	w = direct_start(3, &c, &t, false);
 	for (i = 0; i < n; i++) {
 		ctl_write("direct", i & 1 ? "1" : "0");
 		vp_sleep_ms(5 + i % 20);
 	}
 	ctl_write("direct", "1");
-	wait_fast(w);
+	direct_wait(w);
 	finish(w);
 }
 
@@ -239,15 +165,15 @@ static void reload(void)
 	unsigned int i;
 
 	vp_cfg_default(&c);
-	w = start(2, &c, NULL);
+	w = direct_start(2, &c, NULL, false);
 	for (i = 0; i < n; i++) {
-		wait_fast(w);
+		direct_wait(w);
 		ctl_need_unloaded();
 		vp_wait_frames(w, w->traffic.window + 10);
-		need_direct();
+		direct_on();
 		ctl_wait_world(w, c.queues);
 	}
-	wait_fast(w);
+	direct_wait(w);
 	vp_finish(w);
 	ctl_need_unloaded();
 }
@@ -262,8 +188,8 @@ static void killed(void)
 
 	vp_cfg_default(&c);
 	for (i = 0; i < n; i++) {
-		w = start_with(3, &c, NULL, true);
-		wait_fast(w);
+		w = direct_start(3, &c, NULL, true);
+		direct_wait(w);
 		vp_kill(w, 2);
 		ctl_wait_gone(w->peer[2].tap);
 		vp_wait_frames(w, 100);

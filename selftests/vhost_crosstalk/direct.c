@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "ctl.h"
+#include "direct.h"
+#include "ktap.h"
+
+#define WAIT_MS 10000
+
+void direct_on(void)
+{
+	ctl_need_loaded();
+	ktap_assert(!ctl_write("direct", "1"), "cannot switch it on");
+}
+
+u64 direct_sum(const struct vp_world *w, const char *counter)
+{
+	unsigned int ep[CTL_MAX_EP];
+	unsigned int i, k, n;
+	u64 total = 0;
+
+	for (i = 0; i < w->n; i++) {
+		n = ctl_find(w->peer[i].tap, ep, CTL_MAX_EP);
+		for (k = 0; k < n; k++)
+			total += ctl_ep_num(ep[k], counter);
+	}
+	return total;
+}
+
+struct vp_world *direct_start(unsigned int peers, const struct vp_cfg *c,
+			      const struct vp_traffic *t, bool victim)
+{
+	struct vp_world *w;
+	unsigned int i;
+
+	direct_on();
+	w = vp_world_new(peers, c->bridge, c->mtu);
+	vp_world_mesh(w);
+	if (t)
+		w->traffic = *t;
+	w->lossy[peers - 1] = victim;
+	for (i = 0; i < peers; i++)
+		vp_spawn(w, i, c);
+	vp_wait_ready(w);
+	ctl_wait_world(w, c->queues);
+	vp_go(w);
+	return w;
+}
+
+void direct_wait(const struct vp_world *w)
+{
+	u64 end = vp_now_ms() + WAIT_MS * vp_slowness();
+	u64 before = direct_sum(w, "tx_fast_packets");
+
+	while (direct_sum(w, "tx_fast_packets") == before) {
+		ktap_assert(vp_now_ms() < end, "nothing goes the direct path");
+		vp_sleep_ms(10);
+	}
+}
+
+u64 direct_finish(struct vp_world *w)
+{
+	u64 fast, all;
+
+	vp_quiesce(w);
+	ctl_check_counters(w);
+	fast = direct_sum(w, "tx_fast_packets");
+	all = direct_sum(w, "tx_packets");
+	ktap_assert(fast + direct_sum(w, "tx_slow_packets") == all,
+		    "frames are counted once");
+	ktap_assert(fast == direct_sum(w, "rx_fast_packets"),
+		    "sent and received differ");
+	vp_finish(w);
+	ktap_msg("%llu of %llu frames by the direct path", fast, all);
+	return fast;
+}

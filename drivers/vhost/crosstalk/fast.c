@@ -26,6 +26,8 @@
 #include "push.h"
 #include "vring.h"
 
+#include <trace/events/vhost_crosstalk.h>
+
 /* What a frame may take from a tap's write to the receiver's tap; ns. */
 #define SETTLE_NS NSEC_PER_MSEC
 
@@ -129,6 +131,7 @@ static enum crosstalk_next settle(struct crosstalk_run *run,
 		return go_slow(run, v);
 
 	ep->stats.tx_settles++;
+	trace_crosstalk_park(ep, v->now.route->peer, "settle", rest);
 	return CROSSTALK_STOP;
 }
 
@@ -177,7 +180,7 @@ static enum crosstalk_push_result open_peer(struct crosstalk_run *run,
 
 	if (unlikely(v->slow)) {
 		if (crosstalk_push_backlog(&ep->push))
-			return crosstalk_park(ep, v->now.route->peer) ?
+			return crosstalk_park(ep, ep->push.peer, "backlog") ?
 			       CROSSTALK_PUSH_WAIT : CROSSTALK_PUSH_SLOW;
 		v->slow = false;
 	}

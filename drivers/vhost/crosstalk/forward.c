@@ -20,10 +20,21 @@
 #include "forward.h"
 #include "vring.h"
 
+#include <trace/events/vhost_crosstalk.h>
+
 static void ring_error(struct crosstalk_run *run)
 {
 	run->ep->stats.tx_errors++;
+	trace_crosstalk_drop(run->ep, "bad-ring", 0, 0);
 	crosstalk_vring_error(&run->nvq->vq);
+}
+
+/* Lost; they are completed all the same, as if a tap had dropped them. */
+static void count_lost(struct crosstalk_run *run, const char *why,
+		       unsigned int frames, size_t len)
+{
+	run->ep->stats.tx_errors += frames;
+	trace_crosstalk_drop(run->ep, why, frames, len);
 }
 
 /**
@@ -40,13 +51,15 @@ void crosstalk_forward_flush(struct crosstalk_run *run)
 	struct crosstalk_txbatch *batch = run->batch;
 	struct vhost_virtqueue *vq = &run->nvq->vq;
 	struct crosstalk_stats *stats = &run->ep->stats;
+	int lost;
 
 	/* The receiver first: its data is there before the sender is told. */
 	crosstalk_push_close(run->ep);
 	if (batch->nr_xdp) {
 		stats->tx_batches++;
-		stats->tx_errors += crosstalk_backend_send_batch(batch,
-								 run->sock);
+		lost = crosstalk_backend_send_batch(batch, run->sock);
+		if (unlikely(lost))
+			count_lost(run, "refused", lost, 0);
 		run->ep->last_slow = ktime_get_ns();
 	}
 	if (!batch->nr_heads)
@@ -118,7 +131,7 @@ static enum crosstalk_next send_one(struct crosstalk_run *run,
 	if (unlikely(ret == -EAGAIN || ret == -ENOMEM || ret == -ENOBUFS))
 		return retry_later(run);
 	if (unlikely(ret < 0))
-		run->ep->stats.tx_errors++;
+		count_lost(run, "refused", 1, chain->out_len);
 	return CROSSTALK_NEXT;
 }
 
@@ -135,7 +148,7 @@ static enum crosstalk_next send_unbuilt(struct crosstalk_run *run,
 		return retry_later(run);
 
 	/* Malformed, or its memory is gone: the frame is lost, as in a tap. */
-	run->ep->stats.tx_errors++;
+	count_lost(run, "malformed", 1, chain->out_len);
 	return CROSSTALK_NEXT;
 }
 

@@ -21,6 +21,8 @@
 #include "endpoint.h"
 #include "push.h"
 
+#include <trace/events/vhost_crosstalk.h>
+
 static DEFINE_SPINLOCK(park_lock);
 
 static enum hrtimer_restart park_timeout(struct hrtimer *timer)
@@ -124,6 +126,7 @@ bool crosstalk_park_prepare(struct crosstalk_endpoint *ep)
  * crosstalk_park() - let a sender wait for a receiver
  * @ep: sender, prepared
  * @peer: receiver
+ * @why: a word for the trace
  *
  * To be called before the receiver is asked for what the sender waits for, so
  * that the answer finds it waiting.
@@ -132,7 +135,7 @@ bool crosstalk_park_prepare(struct crosstalk_endpoint *ep)
  * Return: whether it waits; if not, its time is over.
  */
 bool crosstalk_park(struct crosstalk_endpoint *ep,
-		    struct crosstalk_endpoint *peer)
+		    struct crosstalk_endpoint *peer, const char *why)
 {
 	u64 limit = (u64)crosstalk_backpressure_us() * NSEC_PER_USEC;
 	struct crosstalk_park *park = &ep->park;
@@ -152,6 +155,7 @@ bool crosstalk_park(struct crosstalk_endpoint *ep,
 		return false;
 
 	waited = min(ktime_get_ns() - park->since, limit);
+	trace_crosstalk_park(ep, peer, why, limit - waited);
 	return crosstalk_park_for(ep, limit - waited);
 }
 

@@ -30,6 +30,8 @@
 #include "push.h"
 #include "vring.h"
 
+#include <trace/events/vhost_crosstalk.h>
+
 /* How often a receiver's mutex is tried: its holder, if it runs, is quick. */
 #define OPEN_TRIES 100
 
@@ -168,7 +170,7 @@ static enum crosstalk_push_result wait_for_fill(struct crosstalk_endpoint *ep,
 						struct crosstalk_endpoint *peer,
 						unsigned long addr)
 {
-	if (!crosstalk_park(ep, peer))
+	if (!crosstalk_park(ep, peer, "fill"))
 		return CROSSTALK_PUSH_SLOW;
 
 	ask_to_fill(peer, addr);
@@ -274,6 +276,7 @@ void crosstalk_push_close(struct crosstalk_endpoint *ep)
 		peer->stats.rx_fast_bytes += push->bytes;
 		ep->stats.tx_fast_packets += push->frames;
 		ep->stats.tx_fast_bytes += push->bytes;
+		trace_crosstalk_push(ep, peer, signal);
 	}
 	push->peer = NULL;
 	pagefault_enable();
@@ -306,7 +309,7 @@ wait_for_buffers(struct crosstalk_endpoint *ep, bool *again)
 
 	/* What is there is shown first: the guest may wait for it to refill. */
 	crosstalk_rx_publish(&push->rx);
-	if (!crosstalk_park(ep, push->peer))
+	if (!crosstalk_park(ep, push->peer, "buffers"))
 		return CROSSTALK_PUSH_SLOW;
 
 	*again = crosstalk_rx_enable_notify(&push->rx);

@@ -77,7 +77,7 @@ void crosstalk_park_init(struct crosstalk_endpoint *ep);
 void crosstalk_park_destroy(struct crosstalk_endpoint *ep);
 bool crosstalk_park_prepare(struct crosstalk_endpoint *ep);
 bool crosstalk_park(struct crosstalk_endpoint *ep,
-		    struct crosstalk_endpoint *peer);
+		    struct crosstalk_endpoint *peer, const char *why);
 bool crosstalk_park_for(struct crosstalk_endpoint *ep, u64 ns);
 bool crosstalk_park_expired(struct crosstalk_endpoint *ep);
 void crosstalk_unpark(struct crosstalk_endpoint *peer);

@@ -28,6 +28,8 @@
 #include "endpoint.h"
 #include "vhost_private.h"
 
+#include <trace/events/vhost_crosstalk.h>
+
 /* How long RTNL is held at a time. */
 #define HOLD_NS NSEC_PER_MSEC
 
@@ -220,8 +222,22 @@ static enum crosstalk_slow ask(struct round *round,
 	watch(path.src);
 	watch(path.dst);
 	watch(path.mid);
-	WRITE_ONCE(verdict->peer_id, peer->id);
 	return CROSSTALK_FAST;
+}
+
+/* What an operator sees of an answer. */
+static void show_answer(const struct crosstalk_endpoint *ep,
+			struct crosstalk_verdict *verdict,
+			const struct crosstalk_answer *answer)
+{
+	unsigned int peer_id = answer->route ? answer->route->peer->id : 0;
+
+	if (answer->slow == verdict->shown && peer_id == verdict->peer_id)
+		return;
+
+	WRITE_ONCE(verdict->shown, answer->slow);
+	WRITE_ONCE(verdict->peer_id, peer_id);
+	trace_crosstalk_verdict(ep, &verdict->key, answer);
 }
 
 static void resolve_verdict(struct round *round, struct crosstalk_endpoint *ep,
@@ -235,7 +251,7 @@ static void resolve_verdict(struct round *round, struct crosstalk_endpoint *ep,
 	verdict->fresh = false;
 	verdict->asked = jiffies;
 	answer.slow = ask(round, ep, verdict, &answer.route);
-	WRITE_ONCE(verdict->shown, answer.slow);
+	show_answer(ep, verdict, &answer);
 	/* The endpoint may have been attached elsewhere behind our back. */
 	if (answer.slow == CROSSTALK_SLOW_NO_PORT)
 		WRITE_ONCE(ep->moved, true);

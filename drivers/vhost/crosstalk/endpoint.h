@@ -14,6 +14,7 @@
 
 #include "backend.h"
 #include "detect.h"
+#include "frame.h"
 #include "push.h"
 
 struct net;
@@ -122,6 +123,7 @@ struct crosstalk_endpoint {
 	struct list_head waiters;	/* senders that wait; park.c's lock */
 	struct crosstalk_park park;	/* as a sender */
 	struct crosstalk_push push;	/* as a sender; tx->mutex */
+	struct crosstalk_frame frame;	/* the one at hand; tx->mutex */
 
 	struct crosstalk_mirror *mirror; /* rx->mutex; a reference */
 	bool want_fill;			/* set by senders under rx->mutex */

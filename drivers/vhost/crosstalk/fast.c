@@ -17,6 +17,7 @@
 #include <linux/etherdevice.h>
 #include <linux/jiffies.h>
 #include <linux/ktime.h>
+#include <linux/uaccess.h>
 
 #include "backend.h"
 #include "detect.h"
@@ -34,6 +35,33 @@
 static_assert(offsetof(struct crosstalk_frame, head) ==
 	      sizeof(struct virtio_net_hdr_mrg_rxbuf));
 
+/* What peek_words() reads. */
+#define PEEK_WORDS 4
+
+static_assert(PEEK_WORDS * sizeof(u64) ==
+	      sizeof(struct virtio_net_hdr_mrg_rxbuf) + CROSSTALK_FRAME_PEEK);
+
+/* The usual: virtio-net header and Ethernet header lie in one buffer. */
+static bool peek_words(const struct iovec *iov, struct crosstalk_frame *frame)
+{
+	const u64 __user *from = iov->iov_base;
+	u64 *to = (u64 *)&frame->vnet;
+
+	if (!user_read_access_begin(from, PEEK_WORDS * sizeof(*from)))
+		return false;
+	unsafe_get_user(to[0], &from[0], fault);
+	unsafe_get_user(to[1], &from[1], fault);
+	unsafe_get_user(to[2], &from[2], fault);
+	unsafe_get_user(to[3], &from[3], fault);
+	user_read_access_end();
+	frame->head_len = CROSSTALK_FRAME_PEEK;
+	return true;
+
+fault:
+	user_read_access_end();
+	return false;
+}
+
 /* Reads the frame's beginning, once, up to @want bytes from Ethernet on. */
 static bool peek(const struct crosstalk_run *run,
 		 const struct crosstalk_chain *chain,
@@ -43,18 +71,11 @@ static bool peek(const struct crosstalk_run *run,
 	size_t hlen = run->nvq->sock_hlen;
 	unsigned int have = frame->head_len;
 
-	frame->len = chain->out_len - hlen;
 	want = min(want, frame->len);
 	if (want <= have)
 		return true;
 
 	frame->head_len = want;
-	/* The usual header ends where the head begins: one copy for both. */
-	if (!have && hlen == sizeof(frame->vnet))
-		return !crosstalk_copy_from_segments(&frame->vnet, vq->iov,
-						     chain->out, 0,
-						     hlen + want);
-
 	if (!have && crosstalk_copy_from_segments(&frame->vnet, vq->iov,
 						  chain->out, 0, hlen))
 		return false;
@@ -67,9 +88,18 @@ static bool read_frame(struct crosstalk_run *run,
 		       const struct crosstalk_chain *chain,
 		       struct crosstalk_frame *frame)
 {
+	const struct iovec *iov = run->nvq->vq.iov;
+	size_t hlen = run->nvq->sock_hlen;
+
+	frame->len = chain->out_len - hlen;
 	frame->head_len = 0;
-	if (unlikely(!peek(run, chain, frame, CROSSTALK_FRAME_PEEK)))
+	if (likely(hlen == sizeof(frame->vnet) &&
+		   iov->iov_len >= hlen + CROSSTALK_FRAME_PEEK)) {
+		if (unlikely(!peek_words(iov, frame)))
+			return false;
+	} else if (!peek(run, chain, frame, CROSSTALK_FRAME_PEEK)) {
 		return false;
+	}
 	if (frame->vnet.hdr.gso_type == VIRTIO_NET_HDR_GSO_NONE)
 		return true;
 	return peek(run, chain, frame, CROSSTALK_FRAME_HEAD);
@@ -268,17 +298,17 @@ static void read_built(const struct crosstalk_run *run,
  */
 bool crosstalk_fast_wanted(struct crosstalk_run *run)
 {
-	struct crosstalk_frame frame;
+	struct crosstalk_frame *frame = &run->ep->frame;
 	struct crosstalk_verdict *v;
 
-	read_built(run, &frame);
-	if (likely(frame.head_len >= ETH_HLEN))
-		crosstalk_endpoint_saw(run->ep, frame.head + ETH_ALEN);
-	if (!crosstalk_frame_parse(&frame)) {
-		note_slow(run, &frame);
+	read_built(run, frame);
+	if (likely(frame->head_len >= ETH_HLEN))
+		crosstalk_endpoint_saw(run->ep, frame->head + ETH_ALEN);
+	if (!crosstalk_frame_parse(frame)) {
+		note_slow(run, frame);
 		return false;
 	}
-	if (likely(crosstalk_detect(&run->ep->detect, &frame.key, &v))) {
+	if (likely(crosstalk_detect(&run->ep->detect, &frame->key, &v))) {
 		go_slow(run, v);
 		return false;
 	}
@@ -298,17 +328,15 @@ bool crosstalk_fast_wanted(struct crosstalk_run *run)
 enum crosstalk_next crosstalk_fast_frame(struct crosstalk_run *run,
 					 const struct crosstalk_chain *chain)
 {
-	struct crosstalk_frame frame;
+	struct crosstalk_frame *frame = &run->ep->frame;
 
-	if (unlikely(!read_frame_or_close(run, chain, &frame)))
-		goto slow;
-
-	if (likely(frame.head_len >= ETH_HLEN))
-		crosstalk_endpoint_saw(run->ep, frame.head + ETH_ALEN);
-	if (likely(crosstalk_frame_parse(&frame)))
-		return forward_by(run, chain, &frame);
-	note_slow(run, &frame);
-slow:
+	if (likely(read_frame_or_close(run, chain, frame))) {
+		if (likely(frame->head_len >= ETH_HLEN))
+			crosstalk_endpoint_saw(run->ep, frame->head + ETH_ALEN);
+		if (likely(crosstalk_frame_parse(frame)))
+			return forward_by(run, chain, frame);
+		note_slow(run, frame);
+	}
 	crosstalk_push_close(run->ep);
 	return CROSSTALK_SLOW;
 }

@@ -282,7 +282,7 @@ static void tx_loop(struct crosstalk_run *run)
 {
 	struct crosstalk_stats *stats = &run->ep->stats;
 	struct vhost_net_virtqueue *nvq = run->nvq;
-	struct crosstalk_chain chain;
+	struct crosstalk_chain chain = {};
 	unsigned int limit;
 
 	/* A guest that refills a small ring meanwhile must not overrun it. */

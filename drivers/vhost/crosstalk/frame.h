@@ -10,8 +10,11 @@
 
 #include "policy.h"
 
-/* Bytes of every frame that are read first: two cache lines with the header. */
-#define CROSSTALK_FRAME_PEEK 116
+/*
+ * Bytes of every frame that are read first: what is wanted of all but GSO frames
+ * (Ethernet with a VLAN tag), rounded up to whole words with the usual header.
+ */
+#define CROSSTALK_FRAME_PEEK 20
 
 /*
  * Bytes that a check of the deepest header needs: Ethernet with a VLAN tag, the
@@ -33,7 +36,7 @@
  * @has_key: whether it belongs to a flow that may go the direct path at all
  */
 struct crosstalk_frame {
-	struct virtio_net_hdr_mrg_rxbuf vnet;
+	struct virtio_net_hdr_mrg_rxbuf vnet __aligned(8);
 	u8 head[CROSSTALK_FRAME_HEAD] __aligned(4);
 	unsigned int len;
 	unsigned int head_len;

@@ -38,9 +38,6 @@
 /* The guest sees new frames at least this often, before it is interrupted. */
 #define PUBLISH_FRAMES 16
 
-/* After this much is placed the queue is closed: preemption was off. */
-#define PUSH_BYTES (128 << 10)
-
 /* Bytes that one request fills at most, and those of one buffer. */
 #define FILL_BYTES (16 << 20)
 #define FILL_CHAIN (128 << 10)
@@ -290,17 +287,6 @@ void crosstalk_push_close(struct crosstalk_endpoint *ep)
 	rcu_read_unlock();
 }
 
-/**
- * crosstalk_push_full() - whether an open queue should be closed for a moment
- * @push: open
- *
- * Return: true after so many bytes that others want to run.
- */
-bool crosstalk_push_full(const struct crosstalk_push *push)
-{
-	return push->bytes >= PUSH_BYTES;
-}
-
 /* No buffers: ask for a kick, unless some come while we do. */
 static enum crosstalk_push_result
 wait_for_buffers(struct crosstalk_endpoint *ep, bool *again)
@@ -340,10 +326,60 @@ static enum crosstalk_push_result reserve(struct crosstalk_endpoint *ep,
 	return ret;
 }
 
-static void put_num_buffers(struct crosstalk_rx *rx,
-			    struct virtio_net_hdr_mrg_rxbuf *vnet)
+/*
+ * One stretch takes the frame, whose rest is in the sender's first buffer: what
+ * most frames need.
+ */
+static bool place_flat(void *to, size_t hlen,
+		       const struct virtio_net_hdr_mrg_rxbuf *vnet,
+		       const struct crosstalk_frame *frame,
+		       const void __user *rest)
 {
-	vnet->num_buffers = cpu_to_vq16(&rx->nvq->vq, rx->nr_chains);
+	if (likely(hlen == sizeof(*vnet)))
+		memcpy(to, vnet, sizeof(*vnet));
+	else
+		memcpy(to, &vnet->hdr, sizeof(vnet->hdr));
+	to += hlen;
+
+	if (likely(frame->head_len == CROSSTALK_FRAME_PEEK))
+		memcpy(to, frame->head, CROSSTALK_FRAME_PEEK);
+	else
+		memcpy(to, frame->head, frame->head_len);
+	return likely(copy_user(to + frame->head_len, rest,
+				frame->len - frame->head_len));
+}
+
+static bool place_pieces(const struct crosstalk_rx *rx, size_t hlen,
+			 const struct virtio_net_hdr_mrg_rxbuf *vnet,
+			 const struct crosstalk_frame *frame,
+			 const struct crosstalk_chain *chain,
+			 const struct vhost_net_virtqueue *tx)
+{
+	struct sink sink = { .piece = rx->pieces };
+
+	sink_write(&sink, vnet, hlen);
+	sink_write(&sink, frame->head, frame->head_len);
+	return frame->len <= frame->head_len ||
+	       likely(sink_write_user(&sink, tx->vq.iov, chain->out,
+				      tx->sock_hlen + frame->head_len,
+				      frame->len - frame->head_len));
+}
+
+static bool place_frame(struct crosstalk_rx *rx, size_t hlen,
+			const struct crosstalk_frame *frame,
+			const struct crosstalk_chain *chain,
+			const struct vhost_net_virtqueue *tx)
+{
+	size_t done = tx->sock_hlen + frame->head_len;
+	struct virtio_net_hdr_mrg_rxbuf vnet;
+
+	crosstalk_frame_vnet(frame, &vnet);
+	vnet.num_buffers = cpu_to_vq16(&rx->nvq->vq, rx->nr_chains);
+	if (likely(rx->nr_pieces == 1 && chain->out == 1 &&
+		   frame->len > frame->head_len))
+		return place_flat(rx->pieces[0].addr, hlen, &vnet, frame,
+				  tx->vq.iov[0].iov_base + done);
+	return place_pieces(rx, hlen, &vnet, frame, chain, tx);
 }
 
 /**
@@ -364,9 +400,7 @@ crosstalk_push_frame(struct crosstalk_endpoint *ep,
 	struct crosstalk_push *push = &ep->push;
 	struct crosstalk_rx *rx = &push->rx;
 	size_t hlen = rx->nvq->sock_hlen;
-	struct virtio_net_hdr_mrg_rxbuf vnet;
 	enum crosstalk_push_result ret;
-	struct sink sink;
 
 	ret = reserve(ep, hlen + frame->len);
 	if (unlikely(ret))
@@ -377,16 +411,7 @@ crosstalk_push_frame(struct crosstalk_endpoint *ep,
 	    has_backlog(rx->nvq))
 		return CROSSTALK_PUSH_SLOW;
 
-	crosstalk_frame_vnet(frame, &vnet);
-	put_num_buffers(rx, &vnet);
-	sink.piece = rx->pieces;
-	sink.off = 0;
-	sink_write(&sink, &vnet, hlen);
-	sink_write(&sink, frame->head, frame->head_len);
-	if (frame->len > frame->head_len &&
-	    unlikely(!sink_write_user(&sink, tx->vq.iov, chain->out,
-				      tx->sock_hlen + frame->head_len,
-				      frame->len - frame->head_len)))
+	if (unlikely(!place_frame(rx, hlen, frame, chain, tx)))
 		return CROSSTALK_PUSH_FAULT;
 
 	crosstalk_rx_commit(rx);
@@ -431,7 +456,7 @@ static int fill_buffers(struct crosstalk_endpoint *ep,
 {
 	u16 last_avail_idx = vq->last_avail_idx;
 	size_t left = FILL_BYTES;
-	struct crosstalk_chain chain;
+	struct crosstalk_chain chain = {};
 	unsigned int i;
 	size_t size;
 	int ret;

@@ -14,6 +14,9 @@ struct crosstalk_frame;
 struct crosstalk_route;
 struct eventfd_ctx;
 
+/* After this much is placed the queue is closed: preemption was off. */
+#define CROSSTALK_PUSH_BYTES (128 << 10)
+
 /* What became of a frame that was to be placed in a receiver's buffers. */
 enum crosstalk_push_result {
 	CROSSTALK_PUSH_OK,	/* it is there, and seen at the latest by close */
@@ -70,7 +73,6 @@ crosstalk_push_frame(struct crosstalk_endpoint *ep,
 		     const struct crosstalk_chain *chain);
 void crosstalk_push_close(struct crosstalk_endpoint *ep);
 bool crosstalk_push_backlog(const struct crosstalk_push *push);
-bool crosstalk_push_full(const struct crosstalk_push *push);
 void crosstalk_push_prepare(struct crosstalk_endpoint *ep);
 
 void crosstalk_park_init(struct crosstalk_endpoint *ep);
@@ -81,5 +83,16 @@ bool crosstalk_park(struct crosstalk_endpoint *ep,
 bool crosstalk_park_for(struct crosstalk_endpoint *ep, u64 ns);
 bool crosstalk_park_expired(struct crosstalk_endpoint *ep);
 void crosstalk_unpark(struct crosstalk_endpoint *peer);
+
+/**
+ * crosstalk_push_full() - whether an open queue should be closed for a moment
+ * @push: open
+ *
+ * Return: true after so many bytes that others want to run.
+ */
+static inline bool crosstalk_push_full(const struct crosstalk_push *push)
+{
+	return push->bytes >= CROSSTALK_PUSH_BYTES;
+}
 
 #endif /* _CROSSTALK_PUSH_H */

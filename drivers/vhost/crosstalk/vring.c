@@ -32,17 +32,11 @@ struct walk {
 	struct crosstalk_chain *chain;
 	/* Descriptors that the chain may still have. */
 	unsigned int left;
-	/*
-	 * The region that was hit last: chains rarely leave it.  vq->umem is
-	 * replaced under vq->mutex and freed after that, so it holds until the
-	 * mutex is dropped.
-	 */
-	const struct vhost_iotlb_map *map;
 };
 
 static int find_region(struct walk *walk, u64 addr, u64 last)
 {
-	const struct vhost_iotlb_map *map = walk->map;
+	const struct vhost_iotlb_map *map = walk->chain->map;
 
 	if (likely(map && addr >= map->start && addr <= map->last))
 		return 0;
@@ -51,7 +45,7 @@ static int find_region(struct walk *walk, u64 addr, u64 last)
 	if (unlikely(!map || map->start > addr))
 		return -EFAULT;
 
-	walk->map = map;
+	walk->chain->map = map;
 	return 0;
 }
 
@@ -81,7 +75,7 @@ static int translate(struct walk *walk, u64 addr, u32 len, bool write)
 		if (unlikely(ret))
 			return ret;
 
-		map = walk->map;
+		map = walk->chain->map;
 		if (unlikely(!(map->perm & access)))
 			return -EPERM;
 
@@ -135,6 +129,38 @@ fault:
 	return -EFAULT;
 }
 
+/* The head of the next chain and its first descriptor, in one go. */
+static int read_head(struct vhost_virtqueue *vq, struct crosstalk_chain *chain,
+		     struct desc *desc)
+{
+	const u64 __user *word;
+	union raw_desc raw;
+	__virtio16 head;
+
+	/* vhost checked the rings' addresses when it got them. */
+	if (unlikely(!user_read_access_begin(vq->desc,
+					     vq->num * sizeof(*vq->desc))))
+		return -EFAULT;
+	unsafe_get_user(head, &vq->avail->ring[vq->last_avail_idx &
+					       (vq->num - 1)], fault);
+	chain->head = vq16_to_cpu(vq, head);
+	if (unlikely(chain->head >= vq->num)) {
+		user_read_access_end();
+		return -EINVAL;
+	}
+	word = (const u64 __user *)(vq->desc + chain->head);
+	unsafe_get_user(raw.word[0], &word[0], fault);
+	unsafe_get_user(raw.word[1], &word[1], fault);
+	user_read_access_end();
+
+	decode_desc(vq, desc, &raw.desc);
+	return 0;
+
+fault:
+	user_read_access_end();
+	return -EFAULT;
+}
+
 /* A descriptor of an indirect table, which may lie across two regions. */
 static int read_indirect_desc(struct walk *walk, struct desc *desc, u64 addr)
 {
@@ -151,7 +177,7 @@ static int read_indirect_desc(struct walk *walk, struct desc *desc, u64 addr)
 		if (unlikely(ret))
 			return ret;
 
-		map = walk->map;
+		map = walk->chain->map;
 		if (unlikely(!(map->perm & VHOST_ACCESS_RO)))
 			return -EPERM;
 
@@ -203,11 +229,11 @@ static int check_table(struct walk *walk, u64 addr, u32 len)
 		ret = find_region(walk, addr, last);
 		if (unlikely(ret))
 			return ret;
-		if (unlikely(!(walk->map->perm & VHOST_ACCESS_RO)))
+		if (unlikely(!(walk->chain->map->perm & VHOST_ACCESS_RO)))
 			return -EPERM;
-		if (likely(walk->map->last >= last))
+		if (likely(walk->chain->map->last >= last))
 			return 0;
-		addr = walk->map->last + 1;
+		addr = walk->chain->map->last + 1;
 	}
 }
 
@@ -271,10 +297,56 @@ static int refresh_avail_idx(struct vhost_virtqueue *vq)
 	return 1;
 }
 
+/* The rest of a chain that is more than one plain buffer. */
+static int fetch_chain(struct vhost_virtqueue *vq,
+		       struct crosstalk_chain *chain, struct desc *desc)
+{
+	struct walk walk = {
+		.vq = vq,
+		.chain = chain,
+		.left = vq->num + USHRT_MAX + 1,
+	};
+	unsigned int found = 1;
+	int ret;
+
+	for (;;) {
+		if (desc->flags & VRING_DESC_F_INDIRECT)
+			ret = add_indirect(&walk, desc);
+		else
+			ret = add_buffer(&walk, desc);
+		if (unlikely(ret))
+			return ret;
+		if (!(desc->flags & VRING_DESC_F_NEXT))
+			return 0;
+
+		if (unlikely(desc->next >= vq->num))
+			return -EINVAL;
+		/* A chain longer than the ring is a loop. */
+		if (unlikely(++found > vq->num))
+			return -EINVAL;
+
+		ret = read_desc(vq, desc, vq->desc + desc->next);
+		if (unlikely(ret))
+			return ret;
+	}
+}
+
+/* One buffer in the region that was hit last: what most chains are. */
+static bool is_plain(const struct crosstalk_chain *chain,
+		     const struct desc *desc)
+{
+	const struct vhost_iotlb_map *map = chain->map;
+
+	return !desc->flags && desc->len && map && desc->addr >= map->start &&
+	       desc->addr <= map->last &&
+	       desc->len - 1 <= map->last - desc->addr &&
+	       (map->perm & VHOST_ACCESS_RO);
+}
+
 /**
  * crosstalk_vring_fetch() - take the next available chain off a ring
  * @vq: virtqueue with notifications switched off
- * @chain: filled in; the segments themselves go to vq->iov
+ * @chain: filled in, but for @map; the segments themselves go to vq->iov
  *
  * Context: the queue's own worker, vq->mutex held; may fault and sleep.
  * Return: 1 for a chain, 0 for an empty ring, or a negative error, where the
@@ -283,15 +355,7 @@ static int refresh_avail_idx(struct vhost_virtqueue *vq)
 int crosstalk_vring_fetch(struct vhost_virtqueue *vq,
 			  struct crosstalk_chain *chain)
 {
-	struct walk walk = {
-		.vq = vq,
-		.chain = chain,
-		.left = vq->num + USHRT_MAX + 1,
-	};
-	unsigned int found = 0;
-	__virtio16 ring_head;
 	struct desc desc;
-	unsigned int i;
 	int ret;
 
 	if (vq->avail_idx == vq->last_avail_idx) {
@@ -300,36 +364,25 @@ int crosstalk_vring_fetch(struct vhost_virtqueue *vq,
 			return ret;
 	}
 
-	if (unlikely(get_user(ring_head, &vq->avail->ring[vq->last_avail_idx &
-							 (vq->num - 1)])))
-		return -EFAULT;
-
-	chain->head = vq16_to_cpu(vq, ring_head);
-	chain->out = 0;
 	chain->in = 0;
-	chain->out_len = 0;
+	ret = read_head(vq, chain, &desc);
+	if (unlikely(ret))
+		return ret;
 
-	i = chain->head;
-	do {
-		if (unlikely(i >= vq->num))
-			return -EINVAL;
-		/* A chain longer than the ring is a loop. */
-		if (unlikely(++found > vq->num))
-			return -EINVAL;
-
-		ret = read_desc(vq, &desc, vq->desc + i);
+	if (likely(is_plain(chain, &desc))) {
+		vq->iov[0].iov_base = u64_to_user_ptr(chain->map->addr +
+						      desc.addr -
+						      chain->map->start);
+		vq->iov[0].iov_len = desc.len;
+		chain->out = 1;
+		chain->out_len = desc.len;
+	} else {
+		chain->out = 0;
+		chain->out_len = 0;
+		ret = fetch_chain(vq, chain, &desc);
 		if (unlikely(ret))
 			return ret;
-
-		if (desc.flags & VRING_DESC_F_INDIRECT)
-			ret = add_indirect(&walk, &desc);
-		else
-			ret = add_buffer(&walk, &desc);
-		if (unlikely(ret))
-			return ret;
-
-		i = desc.next;
-	} while (desc.flags & VRING_DESC_F_NEXT);
+	}
 
 	vq->last_avail_idx++;
 	return 1;

@@ -4,6 +4,7 @@
 
 #include <linux/types.h>
 
+struct vhost_iotlb_map;
 struct vhost_virtqueue;
 struct vring_used_elem;
 
@@ -13,12 +14,16 @@ struct vring_used_elem;
  * @out: segments of vq->iov that the guest wrote for the host
  * @in: segments of vq->iov, after those, that the host may write
  * @out_len: bytes in the @out segments
+ * @map: region that was hit last, NULL at first.  Chains rarely leave it.
+ * vq->umem is replaced under vq->mutex, so it holds from fetch to fetch until
+ * the mutex is dropped.
  */
 struct crosstalk_chain {
 	u16 head;
 	unsigned int out;
 	unsigned int in;
 	size_t out_len;
+	const struct vhost_iotlb_map *map;
 };
 
 int crosstalk_vring_fetch(struct vhost_virtqueue *vq,

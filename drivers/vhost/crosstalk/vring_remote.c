@@ -50,6 +50,7 @@ enum crosstalk_rx_result crosstalk_rx_open(struct crosstalk_rx *rx,
 	crosstalk_mirror_cursor_init(&rx->desc);
 	crosstalk_mirror_cursor_init(&rx->avail);
 	crosstalk_mirror_cursor_init(&rx->used);
+	crosstalk_mirror_cursor_init(&rx->data);
 
 	/* vhost checks the alignment of the other two. */
 	if (unlikely(!IS_ALIGNED((unsigned long)vq->desc,
@@ -294,18 +295,8 @@ static enum crosstalk_rx_result find_used(struct crosstalk_rx *rx,
 	return CROSSTALK_RX_OK;
 }
 
-/**
- * crosstalk_rx_reserve() - find room for a frame
- * @rx: opened ring
- * @len: bytes, virtio-net header included
- *
- * Afterwards rx->pieces has exactly @len bytes.  Nothing is consumed.
- *
- * Context: as between open and close.
- * Return: CROSSTALK_RX_OK or what is in the way.
- */
-enum crosstalk_rx_result crosstalk_rx_reserve(struct crosstalk_rx *rx,
-					      size_t len)
+static enum crosstalk_rx_result reserve_chains(struct crosstalk_rx *rx,
+					       size_t len)
 {
 	struct vhost_virtqueue *vq = &rx->nvq->vq;
 	unsigned int max = vhost_vq_has(vq, VIRTIO_NET_F_MRG_RXBUF) ?
@@ -351,6 +342,82 @@ enum crosstalk_rx_result crosstalk_rx_reserve(struct crosstalk_rx *rx,
 		rx->nr_chains++;
 	}
 	return CROSSTALK_RX_OK;
+}
+
+/*
+ * One plain buffer on one page, everything at hand: what most frames need.
+ * Returns false for reserve_chains() to look at it from the start.
+ */
+static bool reserve_plain(struct crosstalk_rx *rx, size_t len)
+{
+	struct vhost_virtqueue *vq = &rx->nvq->vq;
+	struct crosstalk_rx_chain *chain = &rx->chains[0];
+	const struct vhost_iotlb_map *map = rx->map;
+	vring_used_elem_t __user *elem;
+	const struct vring_desc *from;
+	const __virtio16 *entry;
+	struct vring_desc desc;
+	unsigned long addr;
+	void *kaddr;
+
+	if (unlikely(vq->last_avail_idx == vq->avail_idx || !map))
+		return false;
+
+	elem = &vq->used->ring[vq->last_used_idx & (vq->num - 1)];
+	entry = at(rx, &rx->avail,
+		   &vq->avail->ring[vq->last_avail_idx & (vq->num - 1)]);
+	chain->used_id = at(rx, &rx->used, &elem->id);
+	if (unlikely(!entry || !chain->used_id ||
+		     offset_in_page(elem) > PAGE_SIZE - sizeof(*elem)))
+		return false;
+	chain->used_len = chain->used_id + 1;
+
+	chain->head = vq16_to_cpu(vq, READ_ONCE(*entry));
+	if (unlikely(chain->head >= vq->num))
+		return false;
+	from = at(rx, &rx->desc, vq->desc + chain->head);
+	if (unlikely(!from))
+		return false;
+
+	load_desc(vq, &desc, from);
+	addr = vq64_to_cpu(vq, desc.addr);
+	if (desc.flags != cpu_to_vq16(vq, VRING_DESC_F_WRITE) ||
+	    vq32_to_cpu(vq, desc.len) < len || addr < map->start ||
+	    addr > map->last || len - 1 > map->last - addr ||
+	    !(map->perm & VHOST_ACCESS_WO))
+		return false;
+
+	addr += map->addr - map->start;
+	if (offset_in_page(addr) + len > PAGE_SIZE)
+		return false;
+	kaddr = crosstalk_mirror_at(rx->mirror, &rx->data, addr);
+	if (unlikely(!kaddr))
+		return false;
+
+	chain->len = len;
+	rx->nr_chains = 1;
+	rx->pieces[0].addr = kaddr;
+	rx->pieces[0].len = len;
+	rx->nr_pieces = 1;
+	return true;
+}
+
+/**
+ * crosstalk_rx_reserve() - find room for a frame
+ * @rx: opened ring
+ * @len: bytes, virtio-net header included
+ *
+ * Afterwards rx->pieces has exactly @len bytes.  Nothing is consumed.
+ *
+ * Context: as between open and close.
+ * Return: CROSSTALK_RX_OK or what is in the way.
+ */
+enum crosstalk_rx_result crosstalk_rx_reserve(struct crosstalk_rx *rx,
+					      size_t len)
+{
+	if (likely(reserve_plain(rx, len)))
+		return CROSSTALK_RX_OK;
+	return reserve_chains(rx, len);
 }
 
 /**
@@ -460,18 +527,4 @@ bool crosstalk_rx_enable_notify(struct crosstalk_rx *rx)
 	/* The wish is visible before the index is read again. */
 	smp_mb();
 	return refresh_avail_idx(rx) == CROSSTALK_RX_OK;
-}
-
-/**
- * crosstalk_rx_room() - chains that are known to be available
- * @rx: opened ring
- *
- * Context: as between open and close.
- * Return: how many, by the index that was read last.
- */
-unsigned int crosstalk_rx_room(const struct crosstalk_rx *rx)
-{
-	const struct vhost_virtqueue *vq = &rx->nvq->vq;
-
-	return (u16)(vq->avail_idx - vq->last_avail_idx);
 }

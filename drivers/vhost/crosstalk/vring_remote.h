@@ -56,6 +56,7 @@ struct crosstalk_rx {
 	struct crosstalk_mirror_cursor desc;
 	struct crosstalk_mirror_cursor avail;
 	struct crosstalk_mirror_cursor used;
+	struct crosstalk_mirror_cursor data;
 	__virtio16 *avail_flags;
 	__virtio16 *avail_idx;
 	__virtio16 *used_event;
@@ -83,6 +84,19 @@ void crosstalk_rx_commit(struct crosstalk_rx *rx);
 void crosstalk_rx_publish(struct crosstalk_rx *rx);
 bool crosstalk_rx_want_signal(struct crosstalk_rx *rx);
 bool crosstalk_rx_enable_notify(struct crosstalk_rx *rx);
-unsigned int crosstalk_rx_room(const struct crosstalk_rx *rx);
+
+/**
+ * crosstalk_rx_room() - chains that are known to be available
+ * @rx: opened ring
+ *
+ * Context: as between open and close.
+ * Return: how many, by the index that was read last.
+ */
+static inline unsigned int crosstalk_rx_room(const struct crosstalk_rx *rx)
+{
+	const struct vhost_virtqueue *vq = &rx->nvq->vq;
+
+	return (u16)(vq->avail_idx - vq->last_avail_idx);
+}
 
 #endif /* _CROSSTALK_VRING_REMOTE_H */

@@ -516,7 +516,7 @@ static void fetch_chain(struct kunit *test)
 {
 	const struct fetch_case *param = test->param_value;
 	struct guest *g = test->priv;
-	struct crosstalk_chain chain;
+	struct crosstalk_chain chain = {};
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_SIZE(param->ring); i++)
@@ -614,7 +614,7 @@ static void fetch_large_table(struct kunit *test)
 	};
 	struct guest_desc desc = param->desc;
 	struct guest *g = test->priv;
-	struct crosstalk_chain chain;
+	struct crosstalk_chain chain = {};
 	unsigned int i;
 
 	guest_add_tiny(g);
@@ -652,7 +652,7 @@ static void fetch_endless_empty(struct kunit *test)
 	};
 	struct guest_desc desc = { BUF, 0, F_NEXT };
 	struct guest *g = test->priv;
-	struct crosstalk_chain chain;
+	struct crosstalk_chain chain = {};
 	unsigned int i;
 
 	for (i = 0; i < USHRT_MAX + 1; i++)
@@ -702,7 +702,7 @@ static void fetch_avail_index(struct kunit *test)
 	const struct avail_case *param = test->param_value;
 	static const struct guest_desc desc = { BUF, 60 };
 	struct guest *g = test->priv;
-	struct crosstalk_chain chain;
+	struct crosstalk_chain chain = {};
 
 	g->vq.last_avail_idx = param->last;
 	g->vq.avail_idx = param->cached;
@@ -720,7 +720,7 @@ static void fetch_avail_index(struct kunit *test)
 static void fetch_stream(struct kunit *test)
 {
 	struct guest *g = test->priv;
-	struct crosstalk_chain chain;
+	struct crosstalk_chain chain = {};
 	struct guest_desc desc = {};
 	unsigned int i;
 	u16 idx;
@@ -782,7 +782,7 @@ static void fetch_unmapped_ring(struct kunit *test)
 	struct vhost_virtqueue *vq = &g->vq;
 	vring_avail_t __user *avail = vq->avail;
 	vring_desc_t __user *desc = vq->desc;
-	struct crosstalk_chain chain;
+	struct crosstalk_chain chain = {};
 
 	guest_put_desc(g, 0, &chain_of_two[0]);
 	guest_put_desc(g, 1, &chain_of_two[1]);
@@ -890,7 +890,7 @@ static void fetch_random(struct kunit *test)
 	guest_add_tiny(g);
 	prandom_seed_state(&rnd, 20260101);
 	for (round = 0; round < RANDOM_ROUNDS; round++) {
-		struct crosstalk_chain chain;
+		struct crosstalk_chain chain = {};
 		struct guest_desc desc;
 		unsigned int i;
 		u16 idx;

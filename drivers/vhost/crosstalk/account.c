@@ -28,6 +28,18 @@ static bool is_link_up(const struct net_device *dev)
 }
 
 /**
+ * crosstalk_path_tapped() - whether packet sockets look on
+ * @path: its interfaces are there
+ *
+ * Return: true if frames on the way are seen by tcpdump or the like.
+ */
+bool crosstalk_path_tapped(const struct crosstalk_path *path)
+{
+	return dev_nit_active(path->src) || dev_nit_active(path->dst) ||
+	       dev_nit_active(path->mid);
+}
+
+/**
  * crosstalk_verdict_tapped() - whether somebody looks on now
  * @verdict: one with a route
  *
@@ -47,8 +59,7 @@ crosstalk_verdict_tapped(const struct crosstalk_verdict *verdict)
 	rcu_read_lock();
 	if (!route_is_there(route))
 		slow = CROSSTALK_SLOW_STALE;
-	else if (dev_nit_active(path->src) || dev_nit_active(path->dst) ||
-		 dev_nit_active(path->mid))
+	else if (crosstalk_path_tapped(path))
 		slow = CROSSTALK_SLOW_PACKET_SOCKET;
 	else if (!path->macvtap && (READ_ONCE(path->mid->flags) & IFF_PROMISC))
 		slow = CROSSTALK_SLOW_BRIDGE_PROMISC;

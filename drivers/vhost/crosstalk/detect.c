@@ -71,6 +71,7 @@ int crosstalk_detector_init(struct crosstalk_detector *detector)
 	INIT_LIST_HEAD(&detector->pass);
 	/* Its key is no flow's: both addresses are zero. */
 	detector->full.now.slow = CROSSTALK_SLOW_FULL;
+	detector->full.shown = CROSSTALK_SLOW_FULL;
 	detector->full.gone = true;
 	detector->last = &detector->full;
 	return 0;
@@ -277,12 +278,39 @@ void crosstalk_verdict_post(struct crosstalk_detector *detector,
 }
 EXPORT_SYMBOL_FOR_CROSSTALK_TEST(crosstalk_verdict_post);
 
-static ssize_t show_verdict(const struct crosstalk_verdict *verdict, char *buf,
+/*
+ * Whether frames come to an answer that has ended.  That of a flow which rests
+ * has ended, too, and will be asked for again.
+ */
+static bool is_stale(struct crosstalk_detector *detector,
+		     const struct crosstalk_verdict *verdict)
+{
+	const struct crosstalk_answer *answer;
+	unsigned long expires;
+	unsigned long used;
+	int epoch;
+
+	spin_lock(&detector->lock);
+	answer = verdict->posted ? &verdict->next : &verdict->now;
+	expires = answer->expires;
+	epoch = answer->epoch;
+	spin_unlock(&detector->lock);
+
+	used = READ_ONCE(verdict->used);
+	if (epoch != atomic_read(&crosstalk_detect_epoch))
+		return time_after(used, READ_ONCE(verdict->asked));
+	return time_after_eq(used, expires);
+}
+
+static ssize_t show_verdict(struct crosstalk_detector *detector,
+			    const struct crosstalk_verdict *verdict, char *buf,
 			    ssize_t len)
 {
 	unsigned int slow = READ_ONCE(verdict->shown);
 	char to[24];
 
+	if (!slow && is_stale(detector, verdict))
+		slow = CROSSTALK_SLOW_STALE;
 	if (slow)
 		strscpy(to, crosstalk_slow_name(slow), sizeof(to));
 	else
@@ -293,6 +321,17 @@ static ssize_t show_verdict(const struct crosstalk_verdict *verdict, char *buf,
 			     verdict->key.vlan_id, to,
 			     READ_ONCE(verdict->fast_packets),
 			     READ_ONCE(verdict->slow_packets));
+}
+
+/* Flows that there was no room for, as one line. */
+static ssize_t show_full(struct crosstalk_detector *detector, char *buf)
+{
+	const struct crosstalk_verdict *full = &detector->full;
+
+	if (!READ_ONCE(full->slow_packets) ||
+	    time_after(jiffies, READ_ONCE(full->used) + CROSSTALK_VERDICT_IDLE))
+		return 0;
+	return show_verdict(detector, full, buf, 0);
 }
 
 /**
@@ -306,19 +345,21 @@ static ssize_t show_verdict(const struct crosstalk_verdict *verdict, char *buf,
 ssize_t crosstalk_detector_show(struct crosstalk_detector *detector, char *buf)
 {
 	struct crosstalk_verdict *verdict;
-	ssize_t len = 0;
 	unsigned int i;
+	ssize_t len;
 
+	len = show_full(detector, buf);
 	rcu_read_lock();
 	for (i = 0; i < BIT(CROSSTALK_VERDICT_BITS); i++) {
 		hlist_for_each_entry_rcu(verdict, &detector->buckets[i], node) {
 			/* A whole line or none. */
 			if (len > (ssize_t)PAGE_SIZE - 128)
 				goto out;
-			len += show_verdict(verdict, buf, len);
+			len += show_verdict(detector, verdict, buf, len);
 		}
 	}
 out:
 	rcu_read_unlock();
 	return len;
 }
+EXPORT_SYMBOL_FOR_CROSSTALK_TEST(crosstalk_detector_show);

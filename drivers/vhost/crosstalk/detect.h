@@ -21,6 +21,9 @@ struct crosstalk_endpoint;
 #define CROSSTALK_VERDICT_BITS 10
 #define CROSSTALK_MAX_VERDICTS 1024
 
+/* Flows that have not been used for so long are forgotten. */
+#define CROSSTALK_VERDICT_IDLE (10 * HZ)
+
 /* Routes that one endpoint shares between its flows. */
 #define CROSSTALK_RECENT_ROUTES 16
 
@@ -76,7 +79,7 @@ struct crosstalk_answer {
  * @gone: out of the table (the detector's lock)
  * @asked: jiffies when the resolver asked last (the resolver)
  * @fresh: the resolver has never asked (the resolver)
- * @shown: reason, for an operator (the resolver writes it)
+ * @shown: its last answer, for an operator (the resolver writes it)
  * @peer_id: receiver's number, for an operator (the resolver writes it)
  * @rcu: frees it
  *
@@ -215,6 +218,7 @@ static inline void crosstalk_verdict_refreshed(struct crosstalk_verdict *verdict
 }
 
 /* account.c */
+bool crosstalk_path_tapped(const struct crosstalk_path *path);
 enum crosstalk_slow
 crosstalk_verdict_tapped(const struct crosstalk_verdict *verdict);
 void crosstalk_account(const struct crosstalk_route *route,

@@ -35,6 +35,8 @@ enum crosstalk_slow {
 	CROSSTALK_SLOW_NETNS,		/* to another network name space */
 	CROSSTALK_SLOW_SRC_UNKNOWN,	/* the source is to be learned */
 	CROSSTALK_SLOW_SRC_MOVED,	/* ... was learned at another port */
+	CROSSTALK_SLOW_RECEIVER,	/* vhost-net's loops run for the receiver */
+	CROSSTALK_SLOW_MIGRATION,	/* the receiver's memory is logged */
 
 	/* Any interface on the way */
 	CROSSTALK_SLOW_DOWN,
@@ -137,6 +139,7 @@ static inline bool crosstalk_flow_key_equal(const struct crosstalk_flow_key *a,
  * @rx_sock: queue that it receives from; compared, never followed
  * @hdr_len: bytes of the virtio-net header that vhost exchanges with them
  * @le: whether that is little-endian
+ * @logged: what is written for @rx_sock is logged
  */
 struct crosstalk_port {
 	struct net_device *dev;
@@ -145,6 +148,7 @@ struct crosstalk_port {
 	const struct socket *rx_sock;
 	size_t hdr_len;
 	bool le;
+	bool logged;
 };
 
 /**

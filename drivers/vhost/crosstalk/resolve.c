@@ -36,9 +36,6 @@
 /* Passes are no closer than that, however many new flows there are. */
 #define MIN_GAP msecs_to_jiffies(5)
 
-/* Flows that have not been used for so long are forgotten. */
-#define IDLE (10 * HZ)
-
 /* Buckets of the table of endpoints by interface, and bits of the filter. */
 #define PEER_BITS 8
 #define WATCH_BITS 12
@@ -134,6 +131,9 @@ static void find_port(struct crosstalk_endpoint *ep)
 	if (READ_ONCE(tx->vhost_hlen) || READ_ONCE(rx->vhost_hlen) ||
 	    READ_ONCE(rx->sock_hlen) != port->hdr_len)
 		port->hdr_len = SIZE_MAX;
+	port->logged = READ_ONCE(rx->vq.log_used) ||
+		       READ_ONCE(rx->vq.acked_features) &
+		       BIT_ULL(VHOST_F_LOG_ALL);
 	port->le = vhost_vq_is_le(&tx->vq);
 	if (vhost_vq_is_le(&rx->vq) != port->le)
 		port->hdr_len = SIZE_MAX;
@@ -188,6 +188,20 @@ find_peer(const struct net_device *dev, const struct crosstalk_flow_key *key)
 	return NULL;
 }
 
+/*
+ * What the TX loop finds out by itself, and at once, is answered here, too: so
+ * that an operator sees it, and that the loop need not try for each batch.
+ */
+static enum crosstalk_slow check_peer(const struct crosstalk_endpoint *peer)
+{
+	if (!READ_ONCE(peer->enable) ||
+	    READ_ONCE(peer->reason) != CROSSTALK_REASON_NONE)
+		return CROSSTALK_SLOW_RECEIVER;
+	if (peer->detect.port.logged)
+		return CROSSTALK_SLOW_MIGRATION;
+	return CROSSTALK_FAST;
+}
+
 static enum crosstalk_slow ask(struct round *round,
 			       struct crosstalk_endpoint *ep,
 			       struct crosstalk_verdict *verdict,
@@ -210,10 +224,16 @@ static enum crosstalk_slow ask(struct round *round,
 	if (!peer)
 		return CROSSTALK_SLOW_REMOTE;
 
+	slow = check_peer(peer);
+	if (slow)
+		return slow;
+
 	slow = resolver.policy->check(resolver.pass, src, &peer->detect.port,
 				      &verdict->key, &path);
 	if (slow)
 		return slow;
+	if (crosstalk_path_tapped(&path))
+		return CROSSTALK_SLOW_PACKET_SOCKET;
 
 	*route = crosstalk_route_get(&ep->detect, peer, &path, round->gone);
 	if (!*route)
@@ -249,7 +269,7 @@ static void resolve_verdict(struct round *round, struct crosstalk_endpoint *ep,
 	};
 
 	verdict->fresh = false;
-	verdict->asked = jiffies;
+	WRITE_ONCE(verdict->asked, jiffies);
 	answer.slow = ask(round, ep, verdict, &answer.route);
 	show_answer(ep, verdict, &answer);
 	/* The endpoint may have been attached elsewhere behind our back. */
@@ -328,7 +348,8 @@ static void prune(struct crosstalk_endpoint *ep)
 		if (mutex_trylock(&tx->mutex)) {
 			/* Unhooking drains it under the mutex. */
 			if (!READ_ONCE(ep->dead))
-				crosstalk_detector_prune(&ep->detect, IDLE);
+				crosstalk_detector_prune(&ep->detect,
+							 CROSSTALK_VERDICT_IDLE);
 			mutex_unlock(&tx->mutex);
 		}
 	}

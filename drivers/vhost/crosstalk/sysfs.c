@@ -164,6 +164,13 @@ static ssize_t verdicts_show(struct crosstalk_endpoint *ep,
 }
 EP_ATTR_RO(verdicts);
 
+static ssize_t flows_show(struct crosstalk_endpoint *ep,
+			  const struct ep_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%u\n", READ_ONCE(ep->detect.nr));
+}
+EP_ATTR_RO(flows);
+
 static ssize_t enable_show(struct crosstalk_endpoint *ep,
 			   const struct ep_attribute *attr, char *buf)
 {
@@ -207,6 +214,7 @@ static struct attribute *ep_attrs[] = {
 	&ep_attr_pid.attr,
 	&ep_attr_macs.attr,
 	&ep_attr_features.attr,
+	&ep_attr_flows.attr,
 	&ep_attr_verdicts.attr,
 	&ep_attr_enable.attr,
 	&ep_counter_tx_packets.ep_attr.attr,

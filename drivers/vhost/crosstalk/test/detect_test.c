@@ -282,6 +282,69 @@ static void chains_are_short(struct kunit *test)
 	KUNIT_EXPECT_LE(test, longest, 10);
 }
 
+static bool is_shown(struct crosstalk_detector *detector, char *page,
+		     const char *text)
+{
+	ssize_t len = crosstalk_detector_show(detector, page);
+
+	page[len] = 0;
+	return strstr(page, text);
+}
+
+/* What an operator sees is what frames meet. */
+static void shown_as_it_is(struct kunit *test)
+{
+	char *page = kunit_kzalloc(test, PAGE_SIZE, GFP_KERNEL);
+	struct crosstalk_detector *detector = test->priv;
+	struct crosstalk_verdict *verdict;
+
+	KUNIT_ASSERT_NOT_NULL(test, page);
+	detect(detector, 1, 0, &verdict);
+	KUNIT_EXPECT_TRUE(test, is_shown(detector, page, " unresolved 0 0\n"));
+
+	/* As the resolver does it. */
+	verdict->asked = jiffies;
+	verdict->peer_id = 7;
+	verdict->shown = CROSSTALK_FAST;
+	post(detector, verdict, CROSSTALK_FAST, make_route(test), 2);
+	KUNIT_EXPECT_TRUE(test, is_shown(detector, page, " ep7 0 0\n"));
+
+	/* It ends, but only a frame that comes then is told so. */
+	msleep(jiffies_to_msecs(4));
+	KUNIT_EXPECT_TRUE(test, is_shown(detector, page, " ep7 0 0\n"));
+	detect(detector, 1, 0, &verdict);
+	KUNIT_EXPECT_TRUE(test, is_shown(detector, page, " stale 0 0\n"));
+
+	verdict->asked = jiffies;
+	post(detector, verdict, CROSSTALK_FAST, make_route(test), HZ);
+	KUNIT_EXPECT_TRUE(test, is_shown(detector, page, " ep7 0 0\n"));
+	atomic_inc(&crosstalk_detect_epoch);
+	KUNIT_EXPECT_TRUE(test, is_shown(detector, page, " ep7 0 0\n"));
+	msleep(jiffies_to_msecs(2));
+	detect(detector, 1, 0, &verdict);
+	KUNIT_EXPECT_TRUE(test, is_shown(detector, page, " stale 0 0\n"));
+}
+
+static void shown_without_room(struct kunit *test)
+{
+	char *page = kunit_kzalloc(test, PAGE_SIZE, GFP_KERNEL);
+	struct crosstalk_detector *detector = test->priv;
+	struct crosstalk_verdict *verdict;
+	unsigned int i;
+
+	KUNIT_ASSERT_NOT_NULL(test, page);
+	for (i = 1; i <= CROSSTALK_MAX_VERDICTS; i++)
+		detect(detector, i, 0, &verdict);
+	KUNIT_EXPECT_FALSE(test, is_shown(detector, page, "table-full"));
+	KUNIT_EXPECT_GT(test, strlen(page), PAGE_SIZE - 256);
+
+	detect(detector, 1U << 20, 0, &verdict);
+	verdict->slow_packets++;
+	KUNIT_EXPECT_TRUE(test, is_shown(detector, page, " table-full 0 1\n"));
+	/* What does not fit is left out by the line. */
+	KUNIT_EXPECT_EQ(test, page[strlen(page) - 1], '\n');
+}
+
 static void names_are_there(struct kunit *test)
 {
 	unsigned int i;
@@ -306,6 +369,8 @@ static struct kunit_case detect_cases[] = {
 	KUNIT_CASE(prune_forgets),
 	KUNIT_CASE(posting_to_the_gone),
 	KUNIT_CASE(chains_are_short),
+	KUNIT_CASE(shown_as_it_is),
+	KUNIT_CASE(shown_without_room),
 	KUNIT_CASE(names_are_there),
 	{}
 };

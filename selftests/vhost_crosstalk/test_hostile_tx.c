@@ -5,7 +5,6 @@
  * chains, let the same frames pass, report the same errors.  Afterwards the
  * device must work again, as after a reset by the guest.
  */
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -13,12 +12,12 @@
 #include <unistd.h>
 
 #include "ctl.h"
+#include "hostile.h"
 #include "ktap.h"
 #include "vpeer.h"
 
 #define ATTACKER	0
 #define SINK		1
-#define GOOD_LEN	100
 
 struct outcome {
 	u16 used, base;		/* completed; consumed */
@@ -31,488 +30,24 @@ struct outcome {
 
 static struct vp_peer attacker, sink;
 static struct outcome now;
-static u64 seq;
-
-/* ---- the ring, written by hand ---- */
+static struct hostile hostile = {
+	.p = &attacker, .r = &attacker.qp[0].tx, .dst = SINK,
+};
 
 static struct vp_ring *tx(void)
 {
-	return &attacker.qp[0].tx;
+	return hostile.r;
 }
 
-static void desc(u16 i, u64 addr, u32 len, u16 flags, u16 next)
+static void good(u16 i)
 {
-	tx()->desc[i] = (struct vring_desc) { addr, len, flags, next };
-}
-
-static void avail(u16 head)
-{
-	struct vp_ring *r = tx();
-
-	r->avail->ring[r->avail_idx++ % r->num] = head;
+	hostile_good(&hostile, i);
 }
 
 static void publish(void)
 {
-	struct vp_ring *r = tx();
-
-	__atomic_store_n(&r->avail->idx, r->avail_idx, __ATOMIC_RELEASE);
-	vp_ring_kick_anyway(r);
+	hostile_publish(&hostile);
 }
-
-/* A right frame in slot @i's buffer; returns its length with the header. */
-static u32 frame(u16 i, u32 len)
-{
-	struct vp_flow_id id = { ATTACKER, SINK, 0, 0 };
-	struct vp_slot *s = &tx()->slot[i];
-	struct virtio_net_hdr_v1 h;
-	u8 dmac[6];
-
-	vp_mac(dmac, SINK);
-	len = vp_frame_build(s->buf + VP_HDR_ROOM, &h, VP_RAW, id, seq++, len,
-			     dmac, 0);
-	memcpy(s->buf + VP_HDR_ROOM - attacker.hlen, &h, attacker.hlen);
-	return len + attacker.hlen;
-}
-
-static u64 at(u16 i)
-{
-	return tx()->slot[i].gpa + VP_HDR_ROOM - attacker.hlen;
-}
-
-static u8 *ptr(u16 i)
-{
-	return tx()->slot[i].buf + VP_HDR_ROOM - attacker.hlen;
-}
-
-/* A chain that is right, with head @i. */
-static void good(u16 i)
-{
-	desc(i, at(i), frame(i, GOOD_LEN), 0, 0);
-	avail(i);
-}
-
-static struct vring_desc *table(u16 i)
-{
-	return tx()->slot[i].indirect;
-}
-
-static void indirect(u16 i, u32 bytes, u16 flags)
-{
-	desc(i, tx()->slot[i].indirect_gpa, bytes,
-	     VRING_DESC_F_INDIRECT | flags, 0);
-	avail(i);
-}
-
-/* ---- the attacks; each has good(0) in front and good(9) behind ---- */
-
-#define B 4	/* its descriptors: from here on */
-
-static void a_none(void)
-{
-	good(B);
-}
-
-static void a_index_jump(void)
-{
-	tx()->avail_idx += tx()->num + 1;
-}
-
-static void a_index_back(void)
-{
-	tx()->avail_idx -= 7;
-}
-
-static void a_head_too_big(void)
-{
-	avail(tx()->num);
-}
-
-static void a_head_huge(void)
-{
-	avail(0xffff);
-}
-
-static void a_next_too_big(void)
-{
-	desc(B, at(B), frame(B, GOOD_LEN), VRING_DESC_F_NEXT, tx()->num);
-	avail(B);
-}
-
-static void a_loop_self(void)
-{
-	desc(B, at(B), frame(B, GOOD_LEN), VRING_DESC_F_NEXT, B);
-	avail(B);
-}
-
-static void a_loop_two(void)
-{
-	desc(B, at(B), 64, VRING_DESC_F_NEXT, B + 1);
-	desc(B + 1, at(B), 64, VRING_DESC_F_NEXT, B);
-	avail(B);
-}
-
-static void a_zero_length(void)
-{
-	desc(B, at(B), 0, 0, 0);
-	avail(B);
-}
-
-static void a_zero_in_chain(void)
-{
-	u32 len = frame(B, GOOD_LEN);
-
-	desc(B, at(B), 0, VRING_DESC_F_NEXT, B + 1);
-	desc(B + 1, at(B), len, VRING_DESC_F_NEXT, B + 2);
-	desc(B + 2, at(B), 0, 0, 0);
-	avail(B);
-}
-
-static void a_header_only(void)
-{
-	desc(B, at(B), attacker.hlen, 0, 0);
-	avail(B);
-}
-
-static void a_half_header(void)
-{
-	desc(B, at(B), 5, 0, 0);
-	avail(B);
-}
-
-static void a_short_frame(void)
-{
-	frame(B, GOOD_LEN);
-	desc(B, at(B), attacker.hlen + 13, 0, 0);
-	avail(B);
-}
-
-static void a_ethernet_only(void)
-{
-	frame(B, GOOD_LEN);
-	desc(B, at(B), attacker.hlen + 14, 0, 0);
-	avail(B);
-}
-
-static void a_in_descriptor(void)
-{
-	desc(B, at(B), frame(B, GOOD_LEN), VRING_DESC_F_WRITE, 0);
-	avail(B);
-}
-
-static void a_out_then_in(void)
-{
-	desc(B, at(B), frame(B, GOOD_LEN), VRING_DESC_F_NEXT, B + 1);
-	desc(B + 1, at(B + 1), 64, VRING_DESC_F_WRITE, 0);
-	avail(B);
-}
-
-static void a_in_then_out(void)
-{
-	desc(B, at(B + 1), 64, VRING_DESC_F_NEXT | VRING_DESC_F_WRITE, B + 1);
-	desc(B + 1, at(B), frame(B, GOOD_LEN), 0, 0);
-	avail(B);
-}
-
-static void a_address_outside(void)
-{
-	desc(B, 0x1000, 200, 0, 0);
-	avail(B);
-}
-
-static void a_address_beyond(void)
-{
-	desc(B, vp_mem_end(&attacker.mem) - 100, 200, 0, 0);
-	avail(B);
-}
-
-static void a_address_hole(void)
-{
-	struct vp_region *r = &attacker.mem.region[0];
-
-	desc(B, r->gpa + r->size - 100, 200, 0, 0);
-	avail(B);
-}
-
-static void a_address_wraps(void)
-{
-	desc(B, ~0ULL - 50, 200, 0, 0);
-	avail(B);
-}
-
-static void a_length_max(void)
-{
-	desc(B, at(B), ~0U, 0, 0);
-	avail(B);
-}
-
-static void a_length_sum(void)
-{
-	unsigned int i;
-
-	/* 4 GiB and a bit, by the same bytes again and again. */
-	for (i = 0; i < 20; i++)
-		desc(B + i, attacker.mem.region[0].gpa,
-		     attacker.mem.region[0].size, VRING_DESC_F_NEXT, B + i + 1);
-	desc(B + i, at(B), 64, 0, 0);
-	avail(B);
-}
-
-static void a_frame_80k(void)
-{
-	unsigned int i;
-
-	frame(B, GOOD_LEN);
-	desc(B, at(B), attacker.hlen + 14, VRING_DESC_F_NEXT, B + 1);
-	for (i = 1; i < 40; i++)
-		desc(B + i, at(B), 2000, VRING_DESC_F_NEXT, B + i + 1);
-	desc(B + i, at(B), 2000, 0, 0);
-	avail(B);
-}
-
-static void a_frame_64k(void)
-{
-	unsigned int i;
-
-	frame(B, GOOD_LEN);
-	desc(B, at(B), attacker.hlen + 14, VRING_DESC_F_NEXT, B + 1);
-	for (i = 1; i < 32; i++)
-		desc(B + i, at(B), 2000, VRING_DESC_F_NEXT, B + i + 1);
-	desc(B + i, at(B), 1000, 0, 0);
-	avail(B);
-}
-
-static void a_overlap(void)
-{
-	u32 len = frame(B, GOOD_LEN);
-
-	desc(B, at(B), attacker.hlen, VRING_DESC_F_NEXT, B + 1);
-	desc(B + 1, at(B) + attacker.hlen, len - attacker.hlen - 10,
-	     VRING_DESC_F_NEXT, B + 2);
-	desc(B + 2, at(B) + len - 10, 10, VRING_DESC_F_NEXT, B + 3);
-	desc(B + 3, at(B), 40, 0, 0);
-	avail(B);
-}
-
-static void a_same_head_twice(void)
-{
-	desc(B, at(B), frame(B, GOOD_LEN), 0, 0);
-	avail(B);
-	avail(B);
-}
-
-static void a_indirect_good(void)
-{
-	u32 len = frame(B, GOOD_LEN);
-
-	table(B)[0] = (struct vring_desc) { at(B), 50, VRING_DESC_F_NEXT, 1 };
-	table(B)[1] = (struct vring_desc) { at(B) + 50, len - 50, 0, 0 };
-	indirect(B, 32, 0);
-}
-
-static void a_indirect_in_indirect(void)
-{
-	table(B)[0] = (struct vring_desc) {
-		tx()->slot[B].indirect_gpa, 16, VRING_DESC_F_INDIRECT, 0
-	};
-	indirect(B, 16, 0);
-}
-
-static void a_indirect_and_next(void)
-{
-	table(B)[0] = (struct vring_desc) { at(B), frame(B, 100), 0, 0 };
-	indirect(B, 16, VRING_DESC_F_NEXT);
-}
-
-static void a_indirect_odd_length(void)
-{
-	table(B)[0] = (struct vring_desc) { at(B), frame(B, 100), 0, 0 };
-	indirect(B, 17, 0);
-}
-
-static void a_indirect_empty(void)
-{
-	indirect(B, 0, 0);
-}
-
-static void a_indirect_outside(void)
-{
-	desc(B, 0x1000, 32, VRING_DESC_F_INDIRECT, 0);
-	avail(B);
-}
-
-static void a_indirect_at_the_end(void)
-{
-	desc(B, vp_mem_end(&attacker.mem) - 16, 32, VRING_DESC_F_INDIRECT, 0);
-	avail(B);
-}
-
-static void a_indirect_loop(void)
-{
-	table(B)[0] = (struct vring_desc) { at(B), 50, VRING_DESC_F_NEXT, 1 };
-	table(B)[1] = (struct vring_desc) { at(B), 50, VRING_DESC_F_NEXT, 0 };
-	indirect(B, 32, 0);
-}
-
-static void a_indirect_next_outside(void)
-{
-	table(B)[0] = (struct vring_desc) { at(B), 50, VRING_DESC_F_NEXT, 9 };
-	indirect(B, 32, 0);
-}
-
-static void a_indirect_write(void)
-{
-	table(B)[0] = (struct vring_desc) {
-		at(B), frame(B, 100), VRING_DESC_F_WRITE, 0
-	};
-	indirect(B, 16, 0);
-}
-
-/* More segments than vhost has I/O vectors. */
-static void a_indirect_long(void)
-{
-	u64 gpa = attacker.mem.region[1].gpa;
-	struct vring_desc *t = vp_mem_ptr(&attacker.mem, gpa);
-	unsigned int i, n = 1100;
-
-	/* The first region's counterpart, which has nothing in it. */
-	if (!t)
-		ktap_fail("no second region");
-	for (i = 0; i < n; i++)
-		t[i] = (struct vring_desc) {
-			at(B), 16, i + 1 < n ? VRING_DESC_F_NEXT : 0, i + 1
-		};
-	desc(B, gpa, n * 16, VRING_DESC_F_INDIRECT, 0);
-	avail(B);
-}
-
-static void a_indirect_too_long(void)
-{
-	desc(B, attacker.mem.region[1].gpa, 0x20000 * 16,
-	     VRING_DESC_F_INDIRECT, 0);
-	avail(B);
-}
-
-static void header(u8 flags, u8 gso, u16 hdr_len, u16 gso_size, u16 start,
-		   u16 offset)
-{
-	u32 len = frame(B, GOOD_LEN);
-	struct virtio_net_hdr_v1 h = {
-		.flags = flags, .gso_type = gso, .hdr_len = hdr_len,
-		.gso_size = gso_size, .csum_start = start,
-		.csum_offset = offset, .num_buffers = 0xffff,
-	};
-
-	memcpy(ptr(B), &h, attacker.hlen);
-	desc(B, at(B), len, 0, 0);
-	avail(B);
-}
-
-static void a_csum_outside(void)
-{
-	header(VIRTIO_NET_HDR_F_NEEDS_CSUM, 0, 0, 0, 5000, 16);
-}
-
-static void a_csum_wraps(void)
-{
-	header(VIRTIO_NET_HDR_F_NEEDS_CSUM, 0, 0, 0, 0xfffe, 0xfffe);
-}
-
-static void a_csum_at_end(void)
-{
-	header(VIRTIO_NET_HDR_F_NEEDS_CSUM, 0, 0, 0, GOOD_LEN - 1, 0);
-}
-
-static void a_hdr_len_huge(void)
-{
-	header(VIRTIO_NET_HDR_F_NEEDS_CSUM, 0, 0xffff, 0, 34, 6);
-}
-
-static void a_gso_unknown(void)
-{
-	header(0, 0x55, 54, 100, 0, 0);
-}
-
-static void a_gso_size_zero(void)
-{
-	header(VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_TCPV4, 54, 0,
-	       34, 16);
-}
-
-static void a_gso_not_tcp(void)
-{
-	header(VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_TCPV4, 54, 20,
-	       34, 16);
-}
-
-static void a_gso_no_csum(void)
-{
-	header(0, VIRTIO_NET_HDR_GSO_TCPV6, 54, 20, 34, 16);
-}
-
-static void a_flags_all(void)
-{
-	header(0xff, 0, 0, 0, 34, 6);
-}
-
-/* Memory that is in the table and not mapped (any more). */
-static void a_unmapped_data(void)
-{
-	struct vp_region *r = &attacker.mem.region[1];
-
-	munmap(r->hva + 8192, 4096);
-	desc(B, r->gpa + 8192, 200, 0, 0);
-	avail(B);
-}
-
-static void a_unmapped_half(void)
-{
-	struct vp_region *r = &attacker.mem.region[1];
-	u32 len = frame(B, GOOD_LEN);
-
-	munmap(r->hva + 8192, 4096);
-	memcpy(r->hva + 8192 - 50, ptr(B), 50);
-	desc(B, r->gpa + 8192 - 50, len, 0, 0);
-	avail(B);
-}
-
-static void a_unmapped_indirect(void)
-{
-	struct vp_region *r = &attacker.mem.region[1];
-
-	munmap(r->hva + 8192, 4096);
-	desc(B, r->gpa + 8192, 32, VRING_DESC_F_INDIRECT, 0);
-	avail(B);
-}
-
-static const struct attack {
-	const char *name;
-	void (*craft)(void);
-	/*
-	 * vhost-net tries such a frame again for ever and sends nothing else;
-	 * the module may drop it and go on.
-	 */
-	bool may_drop;
-} attacks[] = {
-#define A(x) { #x, a_ ## x, false }
-#define D(x) { #x, a_ ## x, true }
-	A(none), A(index_jump), A(index_back), A(head_too_big), A(head_huge),
-	A(next_too_big), A(loop_self), A(loop_two), A(zero_length),
-	A(zero_in_chain), A(header_only), D(half_header), A(short_frame),
-	A(ethernet_only), A(in_descriptor), A(out_then_in), A(in_then_out),
-	A(address_outside), A(address_beyond), A(address_hole),
-	A(address_wraps), A(length_max), A(length_sum), A(frame_80k),
-	A(frame_64k), A(overlap), A(same_head_twice), A(indirect_good),
-	A(indirect_in_indirect), A(indirect_and_next), A(indirect_odd_length),
-	A(indirect_empty), A(indirect_outside), A(indirect_at_the_end),
-	A(indirect_loop), A(indirect_next_outside), A(indirect_write),
-	A(indirect_long), A(indirect_too_long), D(csum_outside), D(csum_wraps),
-	D(csum_at_end), D(hdr_len_huge), A(gso_unknown), A(gso_size_zero),
-	A(gso_not_tcp), A(gso_no_csum), A(flags_all), D(unmapped_data),
-	D(unmapped_half), A(unmapped_indirect),
-#undef A
-#undef D
-};
 
 /* ---- one attack, and what comes of it ---- */
 
@@ -562,16 +97,16 @@ static void settle(void)
 	}
 }
 
-static struct outcome play(const struct attack *a)
+static struct outcome play(const struct hostile_attack *a)
 {
 	struct vhost_vring_state base = { VP_VQ_TX, 0 };
 	struct vp_ring *r = tx();
 	u16 i;
 
 	memset(&now, 0, sizeof(now));
-	seq = 0;
+	hostile.seq = 0;
 	good(0);
-	a->craft();
+	a->craft(&hostile);
 	good(50);
 	publish();
 	settle();
@@ -627,7 +162,7 @@ static void play_all(struct outcome *out, unsigned int n)
 
 	for (i = 0; i < n; i++) {
 		fresh();
-		out[i] = play(&attacks[i]);
+		out[i] = play(&hostile_attacks[i]);
 		recover();
 	}
 }
@@ -640,9 +175,9 @@ static bool dropped(const struct outcome *o)
 
 static void compare(u64 features)
 {
-	static struct outcome plain[VP_ARRAY_SIZE(attacks)];
-	static struct outcome hooked[VP_ARRAY_SIZE(attacks)];
-	unsigned int i, n = VP_ARRAY_SIZE(attacks), bad = 0;
+	unsigned int i, n = hostile_nr_attacks, bad = 0;
+	struct outcome *plain = calloc(n, sizeof(*plain));
+	struct outcome *hooked = calloc(n, sizeof(*hooked));
 	struct vp_cfg c;
 
 	vp_cfg_default(&c);
@@ -667,14 +202,14 @@ static void compare(u64 features)
 		struct outcome *a = &plain[i], *b = &hooked[i];
 
 		if (!memcmp(a, b, sizeof(*a)) ||
-		    (attacks[i].may_drop && dropped(b)))
+		    (hostile_attacks[i].may_drop && dropped(b)))
 			continue;
 		bad++;
 		ktap_msg("%s: vhost-net: used %u base %u ids %llx error %d good %u odd %u/%llu",
-			 attacks[i].name, a->used, a->base, a->ids, a->error,
+			 hostile_attacks[i].name, a->used, a->base, a->ids, a->error,
 			 a->good, a->odd, a->odd_bytes);
 		ktap_msg("%s: module:    used %u base %u ids %llx error %d good %u odd %u/%llu",
-			 attacks[i].name, b->used, b->base, b->ids, b->error,
+			 hostile_attacks[i].name, b->used, b->base, b->ids, b->error,
 			 b->good, b->odd, b->odd_bytes);
 	}
 	ktap_assert(plain[0].good == 4 && plain[0].used == 4,

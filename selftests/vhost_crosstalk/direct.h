@@ -29,4 +29,7 @@ void direct_wait(const struct vp_world *w);
  */
 u64 direct_finish(struct vp_world *w);
 
+/* The same, when not all frames have passed the module. */
+u64 direct_end(struct vp_world *w);
+
 #endif

@@ -397,6 +397,8 @@ struct vp_flow {
 struct vp_traffic {
 	u32 kinds;		/* bits of enum vp_kind; 0: VP_RAW */
 	u32 min, max;		/* frame size */
+	bool small_half;	/* every other one has less than 256 bytes */
+	u32 big, big_one_in;	/* TCP: one in so many is up to this long */
 	u32 window;		/* frames in flight; all kinds share it */
 	u16 vlan;
 };
@@ -444,6 +446,7 @@ void vp_run_peer(struct vp_world *w, unsigned int i, const struct vp_cfg *cfg);
 void vp_spawn(struct vp_world *w, unsigned int i, const struct vp_cfg *cfg);
 void vp_wait_ready(struct vp_world *w);
 void vp_go(struct vp_world *w);
+void vp_alive(struct vp_world *w);		/* fails if a peer ended */
 u64 vp_total(struct vp_world *w);		/* frames received by all */
 /* Wait until every flow moved @frames on; a flow that stands still fails. */
 void vp_wait_frames(struct vp_world *w, u64 frames);

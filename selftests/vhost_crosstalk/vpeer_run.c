@@ -221,6 +221,18 @@ static u32 credit(struct runner *r, unsigned int dst, unsigned int sub)
 	return window - (f->sent - from);
 }
 
+static u32 frame_len(struct runner *r, enum vp_kind kind)
+{
+	const struct vp_traffic *t = &r->w->traffic;
+
+	if (t->big && kind >= VP_TCP4 &&
+	    vp_rand_in(&r->p.rnd, 1, t->big_one_in) == 1)
+		return vp_rand_in(&r->p.rnd, t->max, t->big);
+	if (t->small_half && vp_rand(&r->p.rnd) & 1)
+		return vp_rand_in(&r->p.rnd, t->min, 255);
+	return vp_rand_in(&r->p.rnd, t->min, t->max);
+}
+
 static unsigned int send_flow(struct runner *r, unsigned int dst,
 			      unsigned int q, enum vp_kind kind)
 {
@@ -232,8 +244,7 @@ static unsigned int send_flow(struct runner *r, unsigned int dst,
 	u32 can = vp_min(credit(r, dst, sub), 64U);
 
 	while (n < can && r->p.qp[q].tx.nfree) {
-		u32 len = vp_rand_in(&r->p.rnd, w->traffic.min,
-				     w->traffic.max);
+		u32 len = frame_len(r, kind);
 		u64 seq = f->sent;
 		int ret;
 
@@ -536,7 +547,7 @@ void vp_spawn(struct vp_world *w, unsigned int i, const struct vp_cfg *cfg)
 	shm->pid = pid;
 }
 
-static void check_alive(struct vp_world *w)
+void vp_alive(struct vp_world *w)
 {
 	unsigned int i;
 	int status;
@@ -573,7 +584,7 @@ void vp_wait_ready(struct vp_world *w)
 	for (i = 0; i < w->n; i++) {
 		while (w->peer[i].pid &&
 		       READ_ONCE(w->peer[i].state) != VP_S_READY) {
-			check_alive(w);
+			vp_alive(w);
 			if (vp_now_ms() > end)
 				ktap_fail("peer %u does not get ready", i);
 			vp_sleep_ms(1);
@@ -655,7 +666,7 @@ void vp_wait_frames(struct vp_world *w, u64 frames)
 				last = is;
 				if (vp_now_ms() > end)
 					stuck(w, "no progress", i, j, is);
-				check_alive(w);
+				vp_alive(w);
 				vp_sleep_ms(2);
 			}
 		}
@@ -672,7 +683,7 @@ void vp_wait_events(struct vp_world *w, u64 events)
 	for (i = 0; i < w->n; i++) {
 		while (w->event_peers & VP_BIT(i) &&
 		       READ_ONCE(w->peer[i].events) - from[i] < events) {
-			check_alive(w);
+			vp_alive(w);
 			if (vp_now_ms() > end)
 				ktap_fail("peer %u: only %llu of %llu events",
 					  i, w->peer[i].events - from[i],
@@ -691,7 +702,7 @@ void vp_quiesce(struct vp_world *w)
 	wake_all(w);
 	for (i = 0; i < w->n; i++) {
 		while (w->peer[i].pid && !READ_ONCE(w->peer[i].quieted)) {
-			check_alive(w);
+			vp_alive(w);
 			if (vp_now_ms() > end)
 				stuck(w, "frames sent are never completed", i,
 				      i, 0);
@@ -704,7 +715,7 @@ void vp_quiesce(struct vp_world *w)
 				struct vp_flow *f = &w->flow[i][j][q];
 
 				while (READ_ONCE(f->acked) != f->sent) {
-					check_alive(w);
+					vp_alive(w);
 					if (vp_now_ms() > end)
 						stuck(w, "lost at the end", i,
 						      j, f->acked);

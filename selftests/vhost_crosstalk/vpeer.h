@@ -228,6 +228,9 @@ struct vp_tap_cfg {
 
 int vp_packet_open(const char *name);
 int vp_tap_open(const char *name, const struct vp_tap_cfg *cfg);
+/* A new one above @lower, in bridge mode. */
+int vp_macvtap_open(const char *name, const char *lower, const u8 *mac,
+		    const struct vp_tap_cfg *cfg);
 void vp_link_up(const char *name, unsigned int mtu);
 void vp_link_down(const char *name);
 void vp_bridge_add(const char *name, unsigned int mtu);
@@ -237,6 +240,8 @@ void vp_link_mac(const char *name, u8 *mac);
 bool vp_link_exists(const char *name);
 /* Run a command ("ip link ...", "bridge ..."): its exit status. */
 int vp_cmd(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* Commands that are separated by "; "; fast for ip, bridge and tc. */
+void vp_script(const char *commands);
 int vp_write_file(const char *path, const char *text);	/* 0 or -errno */
 int vp_read_file(const char *path, char *buf, size_t size);
 
@@ -280,6 +285,7 @@ enum vp_verdict {
 
 void vp_mac(u8 *mac, unsigned int peer);
 u32 vp_kind_min(enum vp_kind kind);
+u32 vp_sum_pseudo(const u8 *ip, bool v6, u8 proto, u32 len);
 u32 vp_frame_build(u8 *frame, struct virtio_net_hdr_v1 *h, enum vp_kind kind,
 		   struct vp_flow_id id, u64 seq, u32 len, const u8 *dmac,
 		   u16 vlan);
@@ -316,6 +322,7 @@ struct vp_cfg {
 	bool spin;			/* never sleep, never ask for a call */
 	unsigned int busyloop_us;
 	const char *packet_dev;		/* a packet socket there, not a tap */
+	const char *macvtap;		/* a macvtap above that, not a tap */
 	bool kthread_worker;		/* where the kernel lets us choose */
 	const char *bridge;
 };
@@ -371,6 +378,8 @@ int vp_log_off(struct vp_peer *p);
 void vp_rx_fill(struct vp_peer *p, unsigned int q);
 int vp_tx(struct vp_peer *p, unsigned int q, enum vp_kind kind,
 	  struct vp_flow_id id, u64 seq, u32 len, u16 vlan);
+int vp_tx_raw(struct vp_peer *p, unsigned int q,
+	      const struct virtio_net_hdr_v1 *h, const void *frame, u32 len);
 unsigned int vp_tx_reclaim(struct vp_peer *p, unsigned int q);
 
 typedef void vp_rx_fn(struct vp_peer *p, unsigned int q, const u8 *frame,

@@ -119,6 +119,15 @@ static int open_memory(struct vp_peer *p)
 	return vp_mem_init(&p->mem, c->mem, n, need, c->adjacent);
 }
 
+static int open_backend(const struct vp_peer *p, const struct vp_tap_cfg *tc)
+{
+	if (p->cfg.packet_dev)
+		return vp_packet_open(p->cfg.packet_dev);
+	if (p->cfg.macvtap)
+		return vp_macvtap_open(p->tap, p->cfg.macvtap, p->mac, tc);
+	return vp_tap_open(p->tap, tc);
+}
+
 /* Everything that needs no owner yet: memory, rings, tap. */
 int vp_open(struct vp_peer *p, const struct vp_cfg *cfg, unsigned int index)
 {
@@ -153,9 +162,7 @@ int vp_open(struct vp_peer *p, const struct vp_cfg *cfg, unsigned int index)
 		.multi_queue = cfg->queues > 1,
 	};
 	for (q = 0; q < cfg->queues; q++) {
-		p->qp[q].tap = cfg->packet_dev ?
-			       vp_packet_open(cfg->packet_dev) :
-			       vp_tap_open(p->tap, &tc);
+		p->qp[q].tap = open_backend(p, &tc);
 		if (p->qp[q].tap < 0) {
 			ktap_msg("tap %s: %s", p->tap, strerror(-p->qp[q].tap));
 			return p->qp[q].tap;
@@ -168,7 +175,7 @@ int vp_open(struct vp_peer *p, const struct vp_cfg *cfg, unsigned int index)
 	}
 	if (!cfg->packet_dev) {
 		vp_link_up(p->tap, cfg->mtu);
-		if (cfg->bridge)
+		if (cfg->bridge && !cfg->macvtap)
 			vp_bridge_port(cfg->bridge, p->tap);
 	}
 	return vp_setup(p);
@@ -598,15 +605,26 @@ unsigned int vp_rx(struct vp_peer *p, unsigned int q, unsigned int budget,
 	return done;
 }
 
+static void tx_post(struct vp_peer *p, unsigned int q, struct vp_slot *s,
+		    const struct virtio_net_hdr_v1 *h, u32 len)
+{
+	struct vp_ring *r = &p->qp[q].tx;
+	struct vp_seg seg[VP_MAX_CHAIN];
+	unsigned int n;
+
+	n = vp_ring_split(r, s, len, p->cfg.tx_layout,
+			  vp_min(r->chain, (unsigned int)VP_MAX_CHAIN),
+			  &p->rnd, seg);
+	memcpy(s->hdr, h, p->hlen);
+	vp_ring_post(r, s, seg, n, want_indirect(p));
+}
+
 /* Queue a frame; -EAGAIN when the ring is full.  No kick. */
 int vp_tx(struct vp_peer *p, unsigned int q, enum vp_kind kind,
 	  struct vp_flow_id id, u64 seq, u32 len, u16 vlan)
 {
-	struct vp_ring *r = &p->qp[q].tx;
-	struct vp_slot *s = vp_ring_get_slot(r);
-	struct vp_seg seg[VP_MAX_CHAIN];
+	struct vp_slot *s = vp_ring_get_slot(&p->qp[q].tx);
 	struct virtio_net_hdr_v1 h;
-	unsigned int n;
 	u8 dmac[6];
 
 	if (!s)
@@ -614,11 +632,20 @@ int vp_tx(struct vp_peer *p, unsigned int q, enum vp_kind kind,
 	vp_mac(dmac, id.dst);
 	len = vp_frame_build(s->buf + VP_HDR_ROOM, &h, kind, id, seq,
 			     vp_min(len, p->cfg.tx_buf), dmac, vlan);
-	n = vp_ring_split(r, s, len, p->cfg.tx_layout,
-			  vp_min(r->chain, (unsigned int)VP_MAX_CHAIN),
-			  &p->rnd, seg);
-	memcpy(s->hdr, &h, p->hlen);
-	vp_ring_post(r, s, seg, n, want_indirect(p));
+	tx_post(p, q, s, &h, len);
+	return len;
+}
+
+/* The same with a frame and a header that the caller has made. */
+int vp_tx_raw(struct vp_peer *p, unsigned int q,
+	      const struct virtio_net_hdr_v1 *h, const void *frame, u32 len)
+{
+	struct vp_slot *s = vp_ring_get_slot(&p->qp[q].tx);
+
+	if (!s)
+		return -EAGAIN;
+	memcpy(s->buf + VP_HDR_ROOM, frame, len);
+	tx_post(p, q, s, h, len);
 	return len;
 }
 

@@ -135,7 +135,7 @@ static u32 sum16(const u8 *p, u32 len, u32 sum)
 }
 
 /* Of a TCP or UDP pseudo header. */
-static u32 sum_pseudo(const u8 *ip, bool v6, u8 proto, u32 len)
+u32 vp_sum_pseudo(const u8 *ip, bool v6, u8 proto, u32 len)
 {
 	u32 sum = v6 ? sum16(ip + 8, 32, 0) : sum16(ip + 12, 8, 0);
 
@@ -252,7 +252,7 @@ u32 vp_frame_build(u8 *frame, struct virtio_net_hdr_v1 *h, enum vp_kind kind,
 			put16(p + l4 + 18, 0);
 		}
 		put16(p + l4 + h->csum_offset,
-		      sum_pseudo(p + ip, kind == VP_TCP6,
+		      vp_sum_pseudo(p + ip, kind == VP_TCP6,
 				 kind == VP_UDP4 ? 17 : 6, len - l4));
 		break;
 	}
@@ -283,7 +283,7 @@ static enum vp_verdict check_l4(const u8 *p, u32 len, u32 l4, bool v6, u8 proto,
 				char *why, size_t size)
 {
 	u32 at = proto == 17 ? 6 : 16;
-	u32 pseudo = sum_pseudo(p + 14, v6, proto, len - l4);
+	u32 pseudo = vp_sum_pseudo(p + 14, v6, proto, len - l4);
 	u8 want = v6 ? VIRTIO_NET_HDR_GSO_TCPV6 : VIRTIO_NET_HDR_GSO_TCPV4;
 
 	if (has_hdr && h->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) {

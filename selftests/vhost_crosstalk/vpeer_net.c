@@ -14,7 +14,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <linux/if_ether.h>
@@ -119,10 +122,25 @@ void vp_bridge_port(const char *bridge, const char *port)
 			  strerror(-ret));
 }
 
+static int set_up_tap(int fd, struct ifreq *ifr, const struct vp_tap_cfg *cfg)
+{
+	int sndbuf = cfg->sndbuf ?: INT_MAX, hdr = cfg->hdr_size, err;
+
+	if (ioctl(fd, TUNSETIFF, ifr) ||
+	    (cfg->vnet_hdr && ioctl(fd, TUNSETVNETHDRSZ, &hdr)) ||
+	    (cfg->vnet_hdr && ioctl(fd, TUNSETOFFLOAD, cfg->offload)) ||
+	    ioctl(fd, TUNSETSNDBUF, &sndbuf)) {
+		err = errno;
+		close(fd);
+		return -err;
+	}
+	return fd;
+}
+
 int vp_tap_open(const char *name, const struct vp_tap_cfg *cfg)
 {
 	struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI };
-	int sndbuf = cfg->sndbuf ?: INT_MAX, hdr = cfg->hdr_size, fd, err;
+	int fd;
 
 	fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
@@ -132,15 +150,63 @@ int vp_tap_open(const char *name, const struct vp_tap_cfg *cfg)
 		ifr.ifr_flags |= IFF_VNET_HDR;
 	if (cfg->multi_queue)
 		ifr.ifr_flags |= IFF_MULTI_QUEUE;
-	if (ioctl(fd, TUNSETIFF, &ifr) ||
-	    (cfg->vnet_hdr && ioctl(fd, TUNSETVNETHDRSZ, &hdr)) ||
-	    (cfg->vnet_hdr && ioctl(fd, TUNSETOFFLOAD, cfg->offload)) ||
-	    ioctl(fd, TUNSETSNDBUF, &sndbuf)) {
-		err = errno;
-		close(fd);
-		return -err;
-	}
+	return set_up_tap(fd, &ifr, cfg);
+}
+
+/* Where this name space's network interfaces are in sysfs. */
+static int mount_sysfs(char *dir)
+{
+	strcpy(dir, "/tmp/vpeer-sys-XXXXXX");
+	if (!mkdtemp(dir))
+		return -errno;
+	return mount("sysfs", dir, "sysfs", 0, NULL) ? -errno : 0;
+}
+
+/* The character device of a macvtap: udev may not be there to make its node. */
+static int open_node(const char *name)
+{
+	char dir[32], path[256], node[64], dev[32];
+	unsigned int major, minor, ifindex = if_nametoindex(name);
+	int fd = mount_sysfs(dir);
+
+	if (fd)
+		return fd;
+	snprintf(path, sizeof(path), "%s/class/net/%s/tap%u/dev", dir, name,
+		 ifindex);
+	fd = vp_read_file(path, dev, sizeof(dev));
+	umount2(dir, MNT_DETACH);
+	rmdir(dir);
+	if (fd < 0)
+		return fd;
+	if (sscanf(dev, "%u:%u", &major, &minor) != 2)
+		return -EINVAL;
+	snprintf(node, sizeof(node), "/dev/vpeer-%s", name);
+	unlink(node);
+	if (mknod(node, 0600 | S_IFCHR, makedev(major, minor)))
+		return -errno;
+	fd = open(node, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		fd = -errno;
+	unlink(node);
 	return fd;
+}
+
+int vp_macvtap_open(const char *name, const char *lower, const u8 *mac,
+		    const struct vp_tap_cfg *cfg)
+{
+	struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI };
+	int fd;
+
+	if (vp_cmd("ip link add %s link %s address %02x:%02x:%02x:%02x:%02x:%02x type macvtap mode bridge",
+		   name, lower, mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]))
+		return -EINVAL;
+	vp_link_up(name, 0);
+	fd = open_node(name);
+	if (fd < 0)
+		return fd;
+	if (cfg->vnet_hdr)
+		ifr.ifr_flags |= IFF_VNET_HDR;
+	return set_up_tap(fd, &ifr, cfg);
 }
 
 /* A raw packet socket that a vhost-net device can have as its backend. */

@@ -51,6 +51,8 @@ install: module
 	$(MAKE) -C $(KDIR) M=$(OUT) INSTALL_MOD_DIR=updates modules_install
 	depmod $(if $(INSTALL_MOD_PATH),-b $(INSTALL_MOD_PATH)) $(KVER)
 	install -D -m 644 -t $(DESTDIR)/usr/share/man/man7 Documentation/vhost_crosstalk.7
+	install -D -m 644 -t $(DESTDIR)/usr/share/man/man8 Documentation/crosstalk.8
+	install -D -m 755 -t $(DESTDIR)/usr/sbin scripts/crosstalk
 
 .PHONY: check quick demo bench vm
 check:
@@ -76,7 +78,7 @@ clean:
 .PHONY: help
 help:
 	@echo 'make [KVER=release | KDIR=dir]  build vhost_crosstalk.ko into build/<release>/'
-	@echo 'make install                    install it for that kernel (as root)'
+	@echo 'make install                    install it for that kernel, and crosstalk(8) (as root)'
 	@echo 'make demo                       two real guests in a VM, with and without the module'
 	@echo 'make check                      all tests, on every supported kernel'
 	@echo 'make quick                      the tests that a User Mode Linux can run, in seconds'

@@ -197,6 +197,23 @@ static void mount_sysfs(struct order *o)
 		    strerror(errno));
 }
 
+/* Where a frame that was lost is counted, if it is. */
+static void show_drops(struct order *o)
+{
+	u64 errors = direct_sum(o->w, "tx_errors");
+	unsigned int i;
+
+	for (i = 0; i < o->w->n; i++) {
+		const char *tap = o->w->peer[i].tap;
+
+		if (vp_link_dropped(tap))
+			ktap_msg("%s: %llu dropped", tap, vp_link_dropped(tap));
+	}
+	if (vp_link_dropped(o->bridge) || errors)
+		ktap_msg("%s: %llu dropped; tx_errors %llu", o->bridge,
+			 vp_link_dropped(o->bridge), errors);
+}
+
 static void order(unsigned int peers, u32 window, unsigned int share)
 {
 	u64 frames = ktap_count("CROSSTALK_ORDER_FRAMES", FULL, QUICK);
@@ -250,6 +267,8 @@ static void order(unsigned int peers, u32 window, unsigned int share)
 		 vp_total(o.w) * 1000 / ms);
 	ktap_assert(n < 20 || direct_sum(o.w, "tx_settles"),
 		    "no flow ever changed to the direct path");
+	vp_quiesce(o.w);
+	show_drops(&o);
 	fast = direct_end(o.w);
 	ktap_assert(fast > frames / 100, "only %llu by the direct path", fast);
 	umount(o.sys);

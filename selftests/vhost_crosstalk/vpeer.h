@@ -365,6 +365,7 @@ int vp_open(struct vp_peer *p, const struct vp_cfg *cfg, unsigned int index);
 int vp_setup(struct vp_peer *p);	/* owner, features, memory, rings */
 int vp_start(struct vp_peer *p);
 int vp_stop(struct vp_peer *p);
+int vp_set_addr(struct vp_peer *p, unsigned int q, unsigned int vq);
 int vp_set_mem(struct vp_peer *p, bool extra);
 int vp_set_backend(struct vp_peer *p, unsigned int q, unsigned int vq, int fd);
 int vp_set_features(struct vp_peer *p, u64 features);
@@ -428,6 +429,10 @@ struct vp_peer_shm {
 
 typedef void vp_event_fn(struct vp_peer *p, u64 count);
 
+struct vp_world;
+typedef void vp_run_fn(struct vp_world *w, unsigned int i,
+		       const struct vp_cfg *cfg);
+
 struct vp_world {
 	unsigned int n;
 	struct vp_traffic traffic;
@@ -442,6 +447,10 @@ struct vp_world {
 	vp_event_fn *event;
 	unsigned int event_ms;
 	u32 event_peers;		/* bits: whose processes */
+	/* frames with another source than an honest peer's are ignored */
+	u32 hostile;			/* bits: peers that may send anything */
+	/* what the peer's process runs, when set, instead of vp_run_peer() */
+	vp_run_fn *run[VP_MAX_PEERS];
 };
 
 /* For events: take all frames and completions that there are. */
@@ -463,6 +472,8 @@ void vp_wait_frames(struct vp_world *w, u64 frames);
 void vp_wait_events(struct vp_world *w, u64 events);
 void vp_quiesce(struct vp_world *w);	/* stop sending; all arrived or fail */
 void vp_resume(struct vp_world *w);
+/* After vp_quiesce(): losses so far are fine, from now on there are none. */
+void vp_forgive(struct vp_world *w);
 void vp_finish(struct vp_world *w);	/* quiesce, end, check everything */
 void vp_kill(struct vp_world *w, unsigned int i);	/* SIGKILL, reaped */
 void vp_check(struct vp_world *w);	/* fails the case on any error */

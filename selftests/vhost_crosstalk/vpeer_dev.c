@@ -181,7 +181,8 @@ int vp_open(struct vp_peer *p, const struct vp_cfg *cfg, unsigned int index)
 	return vp_setup(p);
 }
 
-static int set_addr(struct vp_peer *p, unsigned int q, unsigned int vq)
+/* The same addresses again; allowed at any time. */
+int vp_set_addr(struct vp_peer *p, unsigned int q, unsigned int vq)
 {
 	struct vp_ring *r = ring_of(p, q, vq);
 	struct vhost_vring_addr addr = {
@@ -216,7 +217,7 @@ static int setup_vq(struct vp_peer *p, unsigned int q, unsigned int vq)
 
 	ret = vhost_do(fd, VHOST_SET_VRING_NUM, &num);
 	ret = ret ?: vhost_do(fd, VHOST_SET_VRING_BASE, &base);
-	ret = ret ?: set_addr(p, q, vq);
+	ret = ret ?: vp_set_addr(p, q, vq);
 	ret = ret ?: vhost_do(fd, VHOST_SET_VRING_KICK, &kick);
 	ret = ret ?: vhost_do(fd, VHOST_SET_VRING_CALL, &call);
 	ret = ret ?: vhost_do(fd, VHOST_SET_VRING_ERR, &err);
@@ -475,8 +476,8 @@ int vp_log_on(struct vp_peer *p)
 	}
 	ret = vp_set_features(p, p->cfg.features | VP_F_LOG);
 	for (q = 0; !ret && q < p->cfg.queues; q++) {
-		ret = set_addr(p, q, VP_VQ_RX);
-		ret = ret ?: set_addr(p, q, VP_VQ_TX);
+		ret = vp_set_addr(p, q, VP_VQ_RX);
+		ret = ret ?: vp_set_addr(p, q, VP_VQ_TX);
 	}
 	return ret;
 }
@@ -488,8 +489,8 @@ int vp_log_off(struct vp_peer *p)
 
 	ret = vp_set_features(p, p->cfg.features & ~VP_F_LOG);
 	for (q = 0; !ret && q < p->cfg.queues; q++) {
-		ret = set_addr(p, q, VP_VQ_RX);
-		ret = ret ?: set_addr(p, q, VP_VQ_TX);
+		ret = vp_set_addr(p, q, VP_VQ_RX);
+		ret = ret ?: vp_set_addr(p, q, VP_VQ_TX);
 	}
 	return ret;
 }

@@ -15,6 +15,7 @@
  */
 
 #include <linux/etherdevice.h>
+#include <linux/if_vlan.h>
 #include <linux/jiffies.h>
 #include <linux/ktime.h>
 #include <linux/uaccess.h>
@@ -273,14 +274,35 @@ static enum crosstalk_next forward_by(struct crosstalk_run *run,
 	return place(run, chain, frame, v);
 }
 
-/* The same headers, out of a frame that was copied for the batch. */
-static void read_built(const struct crosstalk_run *run,
-		       struct crosstalk_frame *frame)
+/*
+ * Whether a frame's flow goes slow whatever else the frame says: asked first,
+ * so that traffic which leaves the host costs little.
+ */
+static bool is_slow_flow(struct crosstalk_run *run, const u8 *eth,
+			 unsigned int len)
 {
-	const struct virtio_net_hdr *gso;
-	const u8 *eth;
+	const struct ethhdr *header = (const void *)eth;
+	struct crosstalk_flow_key key;
+	struct crosstalk_verdict *v;
 
-	eth = crosstalk_backend_built(run->batch, &gso, &frame->len);
+	if (unlikely(len < ETH_HLEN || is_multicast_ether_addr(eth) ||
+		     eth_type_vlan(header->h_proto)))
+		return false;
+
+	crosstalk_flow_key_set(&key, eth, 0, 0);
+	if (unlikely(!crosstalk_detect(&run->ep->detect, &key, &v)))
+		return false;
+
+	v->slow = true;
+	v->slow_packets++;
+	return true;
+}
+
+/* The same headers, out of a frame that was copied for the batch. */
+static void read_built(const u8 *eth, const struct virtio_net_hdr *gso,
+		       unsigned int len, struct crosstalk_frame *frame)
+{
+	frame->len = len;
 	frame->vnet.hdr = *gso;
 	frame->head_len = gso->gso_type == VIRTIO_NET_HDR_GSO_NONE ?
 			  VLAN_ETH_HLEN : CROSSTALK_FRAME_HEAD;
@@ -299,11 +321,18 @@ static void read_built(const struct crosstalk_run *run,
 bool crosstalk_fast_wanted(struct crosstalk_run *run)
 {
 	struct crosstalk_frame *frame = &run->ep->frame;
+	const struct virtio_net_hdr *gso;
 	struct crosstalk_verdict *v;
+	unsigned int len;
+	const u8 *eth;
 
-	read_built(run, frame);
-	if (likely(frame->head_len >= ETH_HLEN))
-		crosstalk_endpoint_saw(run->ep, frame->head + ETH_ALEN);
+	eth = crosstalk_backend_built(run->batch, &gso, &len);
+	if (likely(len >= ETH_HLEN))
+		crosstalk_endpoint_saw(run->ep, eth + ETH_ALEN);
+	if (likely(is_slow_flow(run, eth, len)))
+		return false;
+
+	read_built(eth, gso, len, frame);
 	if (!crosstalk_frame_parse(frame)) {
 		note_slow(run, frame);
 		return false;

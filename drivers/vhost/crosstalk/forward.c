@@ -216,17 +216,18 @@ static bool next_chain(struct crosstalk_run *run, struct crosstalk_chain *chain)
 		ret = crosstalk_vring_fetch(vq, chain);
 		if (likely(ret > 0))
 			return check_chain(run, chain);
-		/* With a receiver's queue open, a fault is no error. */
-		if (run->ep->push.peer) {
-			crosstalk_push_close(run->ep);
-			continue;
-		}
 		if (unlikely(ret < 0)) {
+			/* With a receiver's queue open, a fault is no error. */
+			if (run->ep->push.peer) {
+				crosstalk_push_close(run->ep);
+				continue;
+			}
 			ring_error(run);
 			return false;
 		}
 		/* Empty; look again after asking to be told. */
-		if (likely(!vhost_enable_notify(&run->net->dev, vq)))
+		crosstalk_push_close(run->ep);
+		if (likely(!crosstalk_vring_enable_notify(&run->net->dev, vq)))
 			return false;
 		vhost_disable_notify(&run->net->dev, vq);
 	}
@@ -347,7 +348,8 @@ void crosstalk_forward(struct crosstalk_endpoint *ep)
 
 	vhost_disable_notify(&net->dev, &run.nvq->vq);
 	/* The socket's writability is of no interest while frames are sent. */
-	vhost_poll_stop(&net->poll[VHOST_NET_VQ_TX]);
+	if (unlikely(net->poll[VHOST_NET_VQ_TX].wqh))
+		vhost_poll_stop(&net->poll[VHOST_NET_VQ_TX]);
 
 	ep->stats.tx_kicks++;
 	tx_loop(&run);

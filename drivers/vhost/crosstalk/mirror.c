@@ -83,6 +83,7 @@ static bool invalidate(struct mmu_interval_notifier *mni,
 
 	write_lock(&mirror->lock);
 	mmu_interval_set_seq(mni, cur_seq);
+	mirror->changes++;
 	clear_pages(mirror, range->start >> PAGE_SHIFT,
 		    (range->end - 1) >> PAGE_SHIFT);
 	write_unlock(&mirror->lock);

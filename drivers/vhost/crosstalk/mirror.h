@@ -45,7 +45,8 @@ struct crosstalk_mirror {
 	struct mmu_interval_notifier mni;
 	struct kref ref;
 	struct list_head list;		/* mirror.c's list */
-	rwlock_t lock;			/* entries of the tables */
+	rwlock_t lock;			/* entries of the tables, and @changes */
+	unsigned long changes;		/* times that entries were taken out */
 	struct mutex fill_lock;		/* tables are added under it */
 	atomic_long_t nr_pages;
 	atomic_long_t nr_tables;

@@ -215,7 +215,8 @@ crosstalk_push_open(struct crosstalk_endpoint *ep,
 	}
 
 	read_lock(&peer->mirror->lock);
-	switch (crosstalk_rx_open(&push->rx, nvq, peer->mirror)) {
+	switch (crosstalk_rx_open(&push->rx, &peer->ring, nvq,
+				  peer->mirror)) {
 	case CROSSTALK_RX_OK:
 		break;
 	case CROSSTALK_RX_MISSING:
@@ -493,6 +494,7 @@ static bool refresh_mirror(struct crosstalk_endpoint *ep)
 		return false;
 
 	swap(mirror, ep->mirror);
+	ep->ring.mirror = NULL;
 	if (mirror)
 		crosstalk_mirror_put(mirror);
 	return true;

@@ -34,18 +34,19 @@ struct walk {
 	unsigned int left;
 };
 
-static int find_region(struct walk *walk, u64 addr, u64 last)
+static int find_region(const struct vhost_virtqueue *vq,
+		       struct crosstalk_chain *chain, u64 addr, u64 last)
 {
-	const struct vhost_iotlb_map *map = walk->chain->map;
+	const struct vhost_iotlb_map *map = chain->map;
 
 	if (likely(map && addr >= map->start && addr <= map->last))
 		return 0;
 
-	map = vhost_iotlb_itree_first(walk->vq->umem, addr, last);
+	map = vhost_iotlb_itree_first(vq->umem, addr, last);
 	if (unlikely(!map || map->start > addr))
 		return -EFAULT;
 
-	walk->chain->map = map;
+	chain->map = map;
 	return 0;
 }
 
@@ -71,7 +72,7 @@ static int translate(struct walk *walk, u64 addr, u32 len, bool write)
 		if (unlikely(chain->out + chain->in >= ARRAY_SIZE(vq->iov)))
 			return -ENOBUFS;
 
-		ret = find_region(walk, addr, last);
+		ret = find_region(walk->vq, walk->chain, addr, last);
 		if (unlikely(ret))
 			return ret;
 
@@ -173,7 +174,7 @@ static int read_indirect_desc(struct walk *walk, struct desc *desc, u64 addr)
 		const struct vhost_iotlb_map *map;
 		size_t size;
 
-		ret = find_region(walk, addr, addr);
+		ret = find_region(walk->vq, walk->chain, addr, addr);
 		if (unlikely(ret))
 			return ret;
 
@@ -226,7 +227,7 @@ static int check_table(struct walk *walk, u64 addr, u32 len)
 	for (;;) {
 		if (unlikely(++regions > UIO_MAXIOV))
 			return -ENOBUFS;
-		ret = find_region(walk, addr, last);
+		ret = find_region(walk->vq, walk->chain, addr, last);
 		if (unlikely(ret))
 			return ret;
 		if (unlikely(!(walk->chain->map->perm & VHOST_ACCESS_RO)))
@@ -276,16 +277,45 @@ static int add_indirect(struct walk *walk, const struct desc *table)
 	return -EINVAL;
 }
 
-static int refresh_avail_idx(struct vhost_virtqueue *vq)
+/* vhost checked the address when it got it. */
+static int put_index(__virtio16 __user *to, __virtio16 index)
+{
+	if (unlikely(!user_write_access_begin(to, sizeof(*to))))
+		return -EFAULT;
+	unsafe_put_user(index, to, fault);
+	user_write_access_end();
+	return 0;
+
+fault:
+	user_write_access_end();
+	return -EFAULT;
+}
+
+static int get_index(const struct vhost_virtqueue *vq, u16 *index,
+		     const __virtio16 __user *from)
 {
 	__virtio16 raw;
+
+	if (unlikely(!user_read_access_begin(from, sizeof(*from))))
+		return -EFAULT;
+	unsafe_get_user(raw, from, fault);
+	user_read_access_end();
+	*index = vq16_to_cpu(vq, raw);
+	return 0;
+
+fault:
+	user_read_access_end();
+	return -EFAULT;
+}
+
+static int refresh_avail_idx(struct vhost_virtqueue *vq)
+{
 	u16 idx;
 
-	if (unlikely(get_user(raw, &vq->avail->idx)))
+	if (unlikely(get_index(vq, &idx, &vq->avail->idx)))
 		return -EFAULT;
 
 	/* A jump by more than the ring holds is no announcement. */
-	idx = vq16_to_cpu(vq, raw);
 	if (unlikely((u16)(idx - vq->last_avail_idx) > vq->num))
 		return -EINVAL;
 	if (idx == vq->avail_idx)
@@ -331,16 +361,27 @@ static int fetch_chain(struct vhost_virtqueue *vq,
 	}
 }
 
-/* One buffer in the region that was hit last: what most chains are. */
-static bool is_plain(const struct crosstalk_chain *chain,
-		     const struct desc *desc)
+/* One buffer in one region: what most chains are. */
+static bool fetch_plain(struct vhost_virtqueue *vq,
+			struct crosstalk_chain *chain, const struct desc *desc)
 {
-	const struct vhost_iotlb_map *map = chain->map;
+	const struct vhost_iotlb_map *map;
 
-	return !desc->flags && desc->len && map && desc->addr >= map->start &&
-	       desc->addr <= map->last &&
-	       desc->len - 1 <= map->last - desc->addr &&
-	       (map->perm & VHOST_ACCESS_RO);
+	if (desc->flags || unlikely(!desc->len) ||
+	    unlikely(find_region(vq, chain, desc->addr, desc->addr)))
+		return false;
+
+	map = chain->map;
+	if (unlikely(desc->len - 1 > map->last - desc->addr ||
+		     !(map->perm & VHOST_ACCESS_RO)))
+		return false;
+
+	vq->iov[0].iov_base = u64_to_user_ptr(map->addr + desc->addr -
+					      map->start);
+	vq->iov[0].iov_len = desc->len;
+	chain->out = 1;
+	chain->out_len = desc->len;
+	return true;
 }
 
 /**
@@ -369,14 +410,7 @@ int crosstalk_vring_fetch(struct vhost_virtqueue *vq,
 	if (unlikely(ret))
 		return ret;
 
-	if (likely(is_plain(chain, &desc))) {
-		vq->iov[0].iov_base = u64_to_user_ptr(chain->map->addr +
-						      desc.addr -
-						      chain->map->start);
-		vq->iov[0].iov_len = desc.len;
-		chain->out = 1;
-		chain->out_len = desc.len;
-	} else {
+	if (unlikely(!fetch_plain(vq, chain, &desc))) {
 		chain->out = 0;
 		chain->out_len = 0;
 		ret = fetch_chain(vq, chain, &desc);
@@ -389,14 +423,30 @@ int crosstalk_vring_fetch(struct vhost_virtqueue *vq,
 }
 EXPORT_SYMBOL_FOR_CROSSTALK_TEST(crosstalk_vring_fetch);
 
+static int put_elems(vring_used_elem_t __user *to,
+		     const struct vring_used_elem *from, unsigned int count)
+{
+	if (unlikely(!user_write_access_begin(to, count * sizeof(*to))))
+		return -EFAULT;
+	for (; count; count--, to++, from++) {
+		unsafe_put_user(from->id, &to->id, fault);
+		unsafe_put_user(from->len, &to->len, fault);
+	}
+	user_write_access_end();
+	return 0;
+
+fault:
+	user_write_access_end();
+	return -EFAULT;
+}
+
 static int put_used(struct vhost_virtqueue *vq,
 		    const struct vring_used_elem *heads, unsigned int count)
 {
 	unsigned int start = vq->last_used_idx & (vq->num - 1);
 	u16 old = vq->last_used_idx;
 
-	if (unlikely(copy_to_user(vq->used->ring + start, heads,
-				  count * sizeof(*heads))))
+	if (unlikely(put_elems(vq->used->ring + start, heads, count)))
 		return -EFAULT;
 
 	vq->last_used_idx += count;
@@ -435,19 +485,16 @@ int crosstalk_vring_add_used(struct vhost_virtqueue *vq,
 
 	/* The elements are there before the index says so. */
 	smp_wmb();
-	if (unlikely(put_user(cpu_to_vq16(vq, vq->last_used_idx),
-			      &vq->used->idx)))
-		return -EFAULT;
-	return 0;
+	return put_index(&vq->used->idx, cpu_to_vq16(vq, vq->last_used_idx));
 }
 EXPORT_SYMBOL_FOR_CROSSTALK_TEST(crosstalk_vring_add_used);
 
 static bool want_signal(struct vhost_virtqueue *vq)
 {
-	__virtio16 event;
-	__virtio16 flags;
-	u16 old;
+	u16 event;
+	u16 flags;
 	bool valid;
+	u16 old;
 
 	/*
 	 * The used index is visible before the guest's wish is read; pairs with
@@ -460,9 +507,9 @@ static bool want_signal(struct vhost_virtqueue *vq)
 		return true;
 
 	if (!vhost_vq_has(vq, VIRTIO_RING_F_EVENT_IDX)) {
-		if (unlikely(get_user(flags, &vq->avail->flags)))
+		if (unlikely(get_index(vq, &flags, &vq->avail->flags)))
 			return true;
-		return !(flags & cpu_to_vq16(vq, VRING_AVAIL_F_NO_INTERRUPT));
+		return !(flags & VRING_AVAIL_F_NO_INTERRUPT);
 	}
 
 	old = vq->signalled_used;
@@ -473,10 +520,9 @@ static bool want_signal(struct vhost_virtqueue *vq)
 		return true;
 
 	/* used_event lies behind the last entry of the available ring. */
-	if (unlikely(get_user(event, (__virtio16 __user *)
-			      &vq->avail->ring[vq->num])))
+	if (unlikely(get_index(vq, &event, &vq->avail->ring[vq->num])))
 		return true;
-	return vring_need_event(vq16_to_cpu(vq, event), vq->last_used_idx, old);
+	return vring_need_event(event, vq->last_used_idx, old);
 }
 
 /**
@@ -495,6 +541,34 @@ bool crosstalk_vring_signal(struct vhost_virtqueue *vq)
 	return true;
 }
 EXPORT_SYMBOL_FOR_CROSSTALK_TEST(crosstalk_vring_signal);
+
+/**
+ * crosstalk_vring_enable_notify() - ask the guest for a kick at its next chain
+ * @dev: device of @vq
+ * @vq: virtqueue, found empty
+ *
+ * Context: the queue's own worker, vq->mutex held; may fault and sleep.
+ * Return: true if chains have come meanwhile: switch off, and look again.
+ */
+bool crosstalk_vring_enable_notify(struct vhost_dev *dev,
+				   struct vhost_virtqueue *vq)
+{
+	/* vhost knows the log, and how to do it by the flag. */
+	if (unlikely(vq->log_used) ||
+	    unlikely(!vhost_vq_has(vq, VIRTIO_RING_F_EVENT_IDX)))
+		return vhost_enable_notify(dev, vq);
+
+	vq->used_flags &= ~VRING_USED_F_NO_NOTIFY;
+	/* avail_event lies behind the last entry of the used ring. */
+	if (unlikely(put_index((__virtio16 __user *)&vq->used->ring[vq->num],
+			       cpu_to_vq16(vq, vq->avail_idx))))
+		return false;
+
+	/* The wish is visible before the index is read again. */
+	smp_mb();
+	/* As in vhost, an error counts as empty until the next kick. */
+	return refresh_avail_idx(vq) > 0;
+}
 
 /**
  * crosstalk_vring_error() - tell the device's owner that its ring is broken

@@ -5,6 +5,7 @@
 #include <linux/types.h>
 
 struct vhost_iotlb_map;
+struct vhost_dev;
 struct vhost_virtqueue;
 struct vring_used_elem;
 
@@ -31,6 +32,8 @@ int crosstalk_vring_fetch(struct vhost_virtqueue *vq,
 int crosstalk_vring_add_used(struct vhost_virtqueue *vq,
 			     struct vring_used_elem *heads, unsigned int count);
 void crosstalk_vring_error(struct vhost_virtqueue *vq);
+bool crosstalk_vring_enable_notify(struct vhost_dev *dev,
+				   struct vhost_virtqueue *vq);
 bool crosstalk_vring_signal(struct vhost_virtqueue *vq);
 
 #endif /* _CROSSTALK_VRING_H */

@@ -27,30 +27,25 @@ static void *at(struct crosstalk_rx *rx, struct crosstalk_mirror_cursor *cursor,
 	return kaddr;
 }
 
-/**
- * crosstalk_rx_open() - begin to use a receiver's ring
- * @rx: filled in
- * @nvq: RX queue with a live backend and no IOTLB
- * @mirror: mirror of the receiver's address space, locked for reading
- *
- * Context: nvq->vq.mutex held, atomic.
- * Return: CROSSTALK_RX_OK, _MISSING or _BAD.
- */
-enum crosstalk_rx_result crosstalk_rx_open(struct crosstalk_rx *rx,
-					   struct vhost_net_virtqueue *nvq,
-					   struct crosstalk_mirror *mirror)
+static bool is_known(const struct crosstalk_rx_ring *ring,
+		     const struct vhost_virtqueue *vq,
+		     const struct crosstalk_mirror *mirror)
 {
-	struct vhost_virtqueue *vq = &nvq->vq;
+	return ring->mirror == mirror && ring->changes == mirror->changes &&
+	       ring->desc_addr == vq->desc && ring->avail_addr == vq->avail &&
+	       ring->used_addr == vq->used && ring->num == vq->num;
+}
 
-	rx->nvq = nvq;
-	rx->mirror = mirror;
-	rx->map = NULL;
-	rx->unpublished = false;
-	rx->unsignalled = false;
-	crosstalk_mirror_cursor_init(&rx->desc);
-	crosstalk_mirror_cursor_init(&rx->avail);
-	crosstalk_mirror_cursor_init(&rx->used);
-	crosstalk_mirror_cursor_init(&rx->data);
+static enum crosstalk_rx_result find_ring(struct crosstalk_rx *rx)
+{
+	struct vhost_virtqueue *vq = &rx->nvq->vq;
+	struct crosstalk_rx_ring *ring = rx->ring;
+
+	ring->mirror = NULL;
+	crosstalk_mirror_cursor_init(&ring->desc);
+	crosstalk_mirror_cursor_init(&ring->avail);
+	crosstalk_mirror_cursor_init(&ring->used);
+	crosstalk_mirror_cursor_init(&ring->data);
 
 	/* vhost checks the alignment of the other two. */
 	if (unlikely(!IS_ALIGNED((unsigned long)vq->desc,
@@ -58,22 +53,56 @@ enum crosstalk_rx_result crosstalk_rx_open(struct crosstalk_rx *rx,
 		return CROSSTALK_RX_BAD;
 
 	/* The far ends first: the cursors then rest where work begins. */
-	rx->used_event = at(rx, &rx->avail, &vq->avail->ring[vq->num]);
-	rx->avail_flags = at(rx, &rx->avail, &vq->avail->flags);
-	rx->avail_idx = at(rx, &rx->avail, &vq->avail->idx);
-	rx->avail_event = at(rx, &rx->used, &vq->used->ring[vq->num]);
-	rx->used_flags = at(rx, &rx->used, &vq->used->flags);
-	rx->used_idx = at(rx, &rx->used, &vq->used->idx);
-	if (unlikely(!rx->used_event || !rx->avail_flags || !rx->avail_idx ||
-		     !rx->avail_event || !rx->used_flags || !rx->used_idx))
+	ring->used_event = at(rx, &ring->avail, &vq->avail->ring[vq->num]);
+	ring->avail_flags = at(rx, &ring->avail, &vq->avail->flags);
+	ring->avail_idx = at(rx, &ring->avail, &vq->avail->idx);
+	ring->avail_event = at(rx, &ring->used, &vq->used->ring[vq->num]);
+	ring->used_flags = at(rx, &ring->used, &vq->used->flags);
+	ring->used_idx = at(rx, &ring->used, &vq->used->idx);
+	if (unlikely(!ring->used_event || !ring->avail_flags ||
+		     !ring->avail_idx || !ring->avail_event ||
+		     !ring->used_flags || !ring->used_idx))
 		return CROSSTALK_RX_MISSING;
+
+	ring->mirror = rx->mirror;
+	ring->changes = rx->mirror->changes;
+	ring->desc_addr = vq->desc;
+	ring->avail_addr = vq->avail;
+	ring->used_addr = vq->used;
+	ring->num = vq->num;
 	return CROSSTALK_RX_OK;
+}
+
+/**
+ * crosstalk_rx_open() - begin to use a receiver's ring
+ * @rx: filled in
+ * @ring: the receiver's, what was known of the ring the last time
+ * @nvq: RX queue with a live backend and no IOTLB
+ * @mirror: mirror of the receiver's address space, locked for reading
+ *
+ * Context: nvq->vq.mutex held, atomic.
+ * Return: CROSSTALK_RX_OK, _MISSING or _BAD.
+ */
+enum crosstalk_rx_result crosstalk_rx_open(struct crosstalk_rx *rx,
+					   struct crosstalk_rx_ring *ring,
+					   struct vhost_net_virtqueue *nvq,
+					   struct crosstalk_mirror *mirror)
+{
+	rx->nvq = nvq;
+	rx->mirror = mirror;
+	rx->ring = ring;
+	rx->map = NULL;
+	rx->unpublished = false;
+	rx->unsignalled = false;
+	if (likely(is_known(ring, &nvq->vq, mirror)))
+		return CROSSTALK_RX_OK;
+	return find_ring(rx);
 }
 
 static enum crosstalk_rx_result refresh_avail_idx(struct crosstalk_rx *rx)
 {
 	struct vhost_virtqueue *vq = &rx->nvq->vq;
-	u16 idx = vq16_to_cpu(vq, READ_ONCE(*rx->avail_idx));
+	u16 idx = vq16_to_cpu(vq, READ_ONCE(*rx->ring->avail_idx));
 
 	/* A jump by more than the ring holds is no announcement. */
 	if (unlikely((u16)(idx - vq->last_avail_idx) > vq->num))
@@ -261,7 +290,7 @@ static enum crosstalk_rx_result add_chain(struct crosstalk_rx *rx, u16 head,
 		if (unlikely(i >= vq->num || ++found > vq->num))
 			return CROSSTALK_RX_BAD;
 
-		from = at(rx, &rx->desc, vq->desc + i);
+		from = at(rx, &rx->ring->desc, vq->desc + i);
 		if (unlikely(!from))
 			return CROSSTALK_RX_MISSING;
 
@@ -288,8 +317,8 @@ static enum crosstalk_rx_result find_used(struct crosstalk_rx *rx,
 
 	elem = &vq->used->ring[(vq->last_used_idx + rx->nr_chains) &
 			       (vq->num - 1)];
-	chain->used_id = at(rx, &rx->used, &elem->id);
-	chain->used_len = at(rx, &rx->used, &elem->len);
+	chain->used_id = at(rx, &rx->ring->used, &elem->id);
+	chain->used_len = at(rx, &rx->ring->used, &elem->len);
 	if (unlikely(!chain->used_id || !chain->used_len))
 		return CROSSTALK_RX_MISSING;
 	return CROSSTALK_RX_OK;
@@ -326,7 +355,7 @@ static enum crosstalk_rx_result reserve_chains(struct crosstalk_rx *rx,
 		if (unlikely(ret))
 			return ret;
 
-		entry = at(rx, &rx->avail, &vq->avail->ring[idx &
+		entry = at(rx, &rx->ring->avail, &vq->avail->ring[idx &
 							   (vq->num - 1)]);
 		if (unlikely(!entry))
 			return CROSSTALK_RX_MISSING;
@@ -352,7 +381,7 @@ static bool reserve_plain(struct crosstalk_rx *rx, size_t len)
 {
 	struct vhost_virtqueue *vq = &rx->nvq->vq;
 	struct crosstalk_rx_chain *chain = &rx->chains[0];
-	const struct vhost_iotlb_map *map = rx->map;
+	const struct vhost_iotlb_map *map;
 	vring_used_elem_t __user *elem;
 	const struct vring_desc *from;
 	const __virtio16 *entry;
@@ -360,13 +389,14 @@ static bool reserve_plain(struct crosstalk_rx *rx, size_t len)
 	unsigned long addr;
 	void *kaddr;
 
-	if (unlikely(vq->last_avail_idx == vq->avail_idx || !map))
+	if (unlikely(vq->last_avail_idx == vq->avail_idx &&
+		     refresh_avail_idx(rx)))
 		return false;
 
 	elem = &vq->used->ring[vq->last_used_idx & (vq->num - 1)];
-	entry = at(rx, &rx->avail,
+	entry = at(rx, &rx->ring->avail,
 		   &vq->avail->ring[vq->last_avail_idx & (vq->num - 1)]);
-	chain->used_id = at(rx, &rx->used, &elem->id);
+	chain->used_id = at(rx, &rx->ring->used, &elem->id);
 	if (unlikely(!entry || !chain->used_id ||
 		     offset_in_page(elem) > PAGE_SIZE - sizeof(*elem)))
 		return false;
@@ -375,22 +405,23 @@ static bool reserve_plain(struct crosstalk_rx *rx, size_t len)
 	chain->head = vq16_to_cpu(vq, READ_ONCE(*entry));
 	if (unlikely(chain->head >= vq->num))
 		return false;
-	from = at(rx, &rx->desc, vq->desc + chain->head);
+	from = at(rx, &rx->ring->desc, vq->desc + chain->head);
 	if (unlikely(!from))
 		return false;
 
 	load_desc(vq, &desc, from);
 	addr = vq64_to_cpu(vq, desc.addr);
 	if (desc.flags != cpu_to_vq16(vq, VRING_DESC_F_WRITE) ||
-	    vq32_to_cpu(vq, desc.len) < len || addr < map->start ||
-	    addr > map->last || len - 1 > map->last - addr ||
-	    !(map->perm & VHOST_ACCESS_WO))
+	    vq32_to_cpu(vq, desc.len) < len || find_region(rx, addr))
+		return false;
+	map = rx->map;
+	if (len - 1 > map->last - addr || !(map->perm & VHOST_ACCESS_WO))
 		return false;
 
 	addr += map->addr - map->start;
 	if (offset_in_page(addr) + len > PAGE_SIZE)
 		return false;
-	kaddr = crosstalk_mirror_at(rx->mirror, &rx->data, addr);
+	kaddr = crosstalk_mirror_at(rx->mirror, &rx->ring->data, addr);
 	if (unlikely(!kaddr))
 		return false;
 
@@ -465,7 +496,7 @@ void crosstalk_rx_publish(struct crosstalk_rx *rx)
 
 	/* Data and elements are there before the index says so. */
 	smp_wmb();
-	WRITE_ONCE(*rx->used_idx, cpu_to_vq16(vq, vq->last_used_idx));
+	WRITE_ONCE(*rx->ring->used_idx, cpu_to_vq16(vq, vq->last_used_idx));
 	rx->unpublished = false;
 }
 
@@ -494,7 +525,7 @@ bool crosstalk_rx_want_signal(struct crosstalk_rx *rx)
 		return true;
 
 	if (!vhost_vq_has(vq, VIRTIO_RING_F_EVENT_IDX))
-		return !(READ_ONCE(*rx->avail_flags) &
+		return !(READ_ONCE(*rx->ring->avail_flags) &
 			 cpu_to_vq16(vq, VRING_AVAIL_F_NO_INTERRUPT));
 
 	old = vq->signalled_used;
@@ -503,7 +534,7 @@ bool crosstalk_rx_want_signal(struct crosstalk_rx *rx)
 	vq->signalled_used_valid = true;
 	if (unlikely(!valid))
 		return true;
-	return vring_need_event(vq16_to_cpu(vq, READ_ONCE(*rx->used_event)),
+	return vring_need_event(vq16_to_cpu(vq, READ_ONCE(*rx->ring->used_event)),
 				vq->last_used_idx, old);
 }
 
@@ -520,9 +551,9 @@ bool crosstalk_rx_enable_notify(struct crosstalk_rx *rx)
 
 	vq->used_flags &= ~VRING_USED_F_NO_NOTIFY;
 	if (vhost_vq_has(vq, VIRTIO_RING_F_EVENT_IDX))
-		WRITE_ONCE(*rx->avail_event, cpu_to_vq16(vq, vq->avail_idx));
+		WRITE_ONCE(*rx->ring->avail_event, cpu_to_vq16(vq, vq->avail_idx));
 	else
-		WRITE_ONCE(*rx->used_flags, cpu_to_vq16(vq, vq->used_flags));
+		WRITE_ONCE(*rx->ring->used_flags, cpu_to_vq16(vq, vq->used_flags));
 
 	/* The wish is visible before the index is read again. */
 	smp_mb();

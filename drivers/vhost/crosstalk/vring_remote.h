@@ -43,16 +43,19 @@ struct crosstalk_rx_chain {
 };
 
 /**
- * struct crosstalk_rx - a receiver's RX ring in the hands of a sender
+ * struct crosstalk_rx_ring - where a receiver's RX ring is in the direct map
  *
- * Lives in the sender's endpoint (its tx->mutex).  From crosstalk_rx_open() on,
- * until its owner (push.c) closes it, the receiver's rx->mutex is held, its
- * mirror is locked for reading, and nothing sleeps or faults.
+ * Part of the receiver's endpoint (its rx->mutex).  Holds from one opening to
+ * the next as long as the ring has not moved and its mirror has lost no page.
  */
-struct crosstalk_rx {
-	struct vhost_net_virtqueue *nvq;
-	struct crosstalk_mirror *mirror;
-	const struct vhost_iotlb_map *map;
+struct crosstalk_rx_ring {
+	const struct crosstalk_mirror *mirror;	/* NULL: nothing is known */
+	unsigned long changes;			/* the mirror's, at that time */
+	const void __user *desc_addr;
+	const void __user *avail_addr;
+	const void __user *used_addr;
+	unsigned int num;
+
 	struct crosstalk_mirror_cursor desc;
 	struct crosstalk_mirror_cursor avail;
 	struct crosstalk_mirror_cursor used;
@@ -63,6 +66,20 @@ struct crosstalk_rx {
 	__virtio16 *used_flags;
 	__virtio16 *used_idx;
 	__virtio16 *avail_event;
+};
+
+/**
+ * struct crosstalk_rx - a receiver's RX ring in the hands of a sender
+ *
+ * Lives in the sender's endpoint (its tx->mutex).  From crosstalk_rx_open() on,
+ * until its owner (push.c) closes it, the receiver's rx->mutex is held, its
+ * mirror is locked for reading, and nothing sleeps or faults.
+ */
+struct crosstalk_rx {
+	struct vhost_net_virtqueue *nvq;
+	struct crosstalk_mirror *mirror;
+	const struct vhost_iotlb_map *map;
+	struct crosstalk_rx_ring *ring;
 	unsigned long missing;	/* user address that was not mirrored */
 	bool unpublished;	/* used elements that used->idx does not tell */
 	bool unsignalled;	/* ... that the guest was not interrupted for */
@@ -76,6 +93,7 @@ struct crosstalk_rx {
 };
 
 enum crosstalk_rx_result crosstalk_rx_open(struct crosstalk_rx *rx,
+					   struct crosstalk_rx_ring *ring,
 					   struct vhost_net_virtqueue *nvq,
 					   struct crosstalk_mirror *mirror);
 enum crosstalk_rx_result crosstalk_rx_reserve(struct crosstalk_rx *rx,

@@ -67,21 +67,27 @@ static bool parse_ethernet(struct crosstalk_frame *frame, __be16 *proto,
 		return !is_bridge_protocol(*proto);
 	}
 
-	if (frame->head_len < VLAN_ETH_HLEN ||
-	    eth_type_vlan(vlan->h_vlan_encapsulated_proto))
+	if (frame->head_len < VLAN_ETH_HLEN)
 		return false;
 
-	/* A priority tag (VLAN 0) is the bridge's to interpret. */
+	/*
+	 * A priority tag (VLAN 0) is the bridge's to interpret, and so are two
+	 * tags.  Their flow is that of the frames which they must not be
+	 * overtaken by: those of the same VLAN.
+	 */
 	tci = ntohs(vlan->h_vlan_TCI);
-	if (!(tci & VLAN_VID_MASK))
+	if (!(tci & VLAN_VID_MASK)) {
+		crosstalk_flow_key_set(&frame->key, frame->head, 0, 0);
+		frame->has_key = true;
 		return false;
+	}
 
 	crosstalk_flow_key_set(&frame->key, frame->head, vlan->h_vlan_proto,
 			       tci & VLAN_VID_MASK);
 	frame->has_key = true;
 	*proto = vlan->h_vlan_encapsulated_proto;
 	*l3_start = VLAN_ETH_HLEN;
-	return !is_bridge_protocol(*proto);
+	return !eth_type_vlan(*proto) && !is_bridge_protocol(*proto);
 }
 
 static bool parse_l3(const struct crosstalk_frame *frame, __be16 proto,

@@ -28,6 +28,7 @@
 #define SENT_MS		5000
 #define HOOK_MS		5000
 #define PROBE_MS	300	/* after that, look for devices without probes */
+#define LEARN_MS	5
 #define SOCKET_ROOM	(1 << 20)
 
 static void note(struct lab *l, unsigned int who, const u8 *frame, u32 len,
@@ -126,8 +127,21 @@ void lab_wait_quiet(struct lab *l, unsigned int ms)
 	}
 }
 
+static unsigned int learned(const struct lab *l)
+{
+	unsigned int i, n = 0;
+
+	for (i = 0; i < l->nseen; i++)
+		n += l->seen[i].who < l->n && l->seen[i].data[12] == 0x88 &&
+		     l->seen[i].data[13] == 0xb6;
+	return n;
+}
+
+/* Ends when everyone has got it, or never will. */
 void lab_learn(struct lab *l)
 {
+	unsigned int want = learned(l) + l->n * (l->n - 1);
+	u64 end = vp_now_ms() + LEARN_MS * vp_slowness();
 	struct virtio_net_hdr_v1 h = {};
 	u8 frame[VP_FRAME_MIN] = {};
 	unsigned int i;
@@ -141,6 +155,10 @@ void lab_learn(struct lab *l)
 		lab_kick(l, i);
 	}
 	lab_wait_sent(l);
+	while (learned(l) < want && vp_now_ms() < end) {
+		lab_poll(l);
+		sched_yield();
+	}
 }
 
 static void wait_hooked(struct lab *l)

@@ -242,6 +242,7 @@ bool vp_link_exists(const char *name);
 int vp_cmd(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* Commands that are separated by "; "; fast for ip, bridge and tc. */
 void vp_script(const char *commands);
+void vp_script_end(void);
 int vp_write_file(const char *path, const char *text);	/* 0 or -errno */
 int vp_read_file(const char *path, char *buf, size_t size);
 

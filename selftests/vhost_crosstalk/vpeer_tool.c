@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "ktap.h"
@@ -23,6 +24,7 @@ struct tool {
 	int in;
 	FILE *err;
 	unsigned int lines;
+	pid_t pid;
 };
 
 static struct tool tools[] = { { "ip" }, { "bridge" }, { "tc" } };
@@ -48,6 +50,8 @@ static void start_tool(struct tool *t)
 	}
 	close(in[0]);
 	close(err[1]);
+	t->pid = pid;
+	t->lines = 0;
 	t->in = in[1];
 	t->err = fdopen(err[0], "r");
 }
@@ -119,5 +123,20 @@ void vp_script(const char *commands)
 			*end = 0;
 		if (one_command(s, said, sizeof(said)))
 			ktap_fail("%s: %s", s, said);
+	}
+}
+
+/* They remember interfaces by name: end them when names are used again. */
+void vp_script_end(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < VP_ARRAY_SIZE(tools); i++) {
+		if (!tools[i].err)
+			continue;
+		close(tools[i].in);
+		fclose(tools[i].err);
+		tools[i].err = NULL;
+		waitpid(tools[i].pid, NULL, 0);
 	}
 }

@@ -425,6 +425,7 @@ struct vp_peer_shm {
 	bool quieted;		/* has seen world.quiet; TX ring empty */
 	u64 corrupt, foreign, missed_calls, stalls, bad_used, errors;
 	u64 tx_frames, tx_bytes, rx_frames, rx_bytes, events;
+	bool in_event;
 	bool waiting;
 };
 
@@ -452,6 +453,7 @@ struct vp_world {
 	u32 hostile;			/* bits: peers that may send anything */
 	/* what the peer's process runs, when set, instead of vp_run_peer() */
 	vp_run_fn *run[VP_MAX_PEERS];
+	unsigned int phase;		/* ... and what it is told */
 };
 
 /* For events: take all frames and completions that there are. */
@@ -471,6 +473,8 @@ u64 vp_total(struct vp_world *w);		/* frames received by all */
 void vp_wait_frames(struct vp_world *w, u64 frames);
 /* The same, for the events of all peers that have them. */
 void vp_wait_events(struct vp_world *w, u64 events);
+/* No more events of peer @i, nor one that has begun. */
+void vp_stop_events(struct vp_world *w, unsigned int i);
 void vp_quiesce(struct vp_world *w);	/* stop sending; all arrived or fail */
 void vp_resume(struct vp_world *w);
 /* After vp_quiesce(): losses so far are fine, from now on there are none. */

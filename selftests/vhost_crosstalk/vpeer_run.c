@@ -451,7 +451,11 @@ static void run_event(struct runner *r)
 	now = vp_now_ms();
 	if (r->event_ms && now - r->event_ms < w->event_ms)
 		return;
-	event(&r->p, r->events++);
+	__atomic_store_n(&w->peer[r->self].in_event, true, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&w->event_peers, __ATOMIC_SEQ_CST) &
+	    VP_BIT(r->self))
+		event(&r->p, r->events++);
+	__atomic_store_n(&w->peer[r->self].in_event, false, __ATOMIC_SEQ_CST);
 	w->peer[r->self].events = r->events;
 	r->event_ms = vp_now_ms();
 }
@@ -558,6 +562,7 @@ void vp_spawn(struct vp_world *w, unsigned int i, const struct vp_cfg *cfg)
 	shm->state = VP_S_STARTING;
 	shm->waiting = false;
 	shm->quieted = false;
+	shm->in_event = false;
 	pid = fork();
 	if (pid < 0)
 		ktap_fail("fork: %s", strerror(errno));
@@ -711,6 +716,15 @@ void vp_wait_events(struct vp_world *w, u64 events)
 					  events);
 			vp_sleep_ms(2);
 		}
+	}
+}
+
+void vp_stop_events(struct vp_world *w, unsigned int i)
+{
+	__atomic_and_fetch(&w->event_peers, ~(u32)VP_BIT(i), __ATOMIC_SEQ_CST);
+	while (__atomic_load_n(&w->peer[i].in_event, __ATOMIC_SEQ_CST)) {
+		vp_alive(w);
+		vp_sleep_ms(1);
 	}
 }
 

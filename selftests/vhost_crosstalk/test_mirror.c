@@ -1,0 +1,483 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A receiver's memory management against the mirror of its memory: what it
+ * takes away is not written to from the moment that its system call returns,
+ * and what the kernel does with its pages (copy-on-write, KSM, huge pages,
+ * reclaim, migration) changes nothing in what it receives.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "ctl.h"
+#include "direct.h"
+#include "ktap.h"
+#include "vpeer.h"
+
+#define SENDER		0
+#define RECEIVER	1
+#define PAGES		16	/* a buffer each */
+#define ALL_PAGES	32	/* the others are nobody's buffers */
+#define SIZE		(ALL_PAGES * 4096)
+#define VICTIM		3	/* the page that is taken away */
+#define GONE_MS		20
+#define HUGE		(2ULL << 20)
+
+#define KSM		"/sys/kernel/mm/ksm/"
+#define THP		"/sys/kernel/mm/transparent_hugepage/enabled"
+#define COLLAPSE	25	/* MADV_COLLAPSE, since 6.1 */
+
+static struct vp_world *w;
+static struct vp_peer peer;
+static unsigned int ep;
+static u8 *mem;
+static int file;		/* behind mem, or -1 */
+static u64 frames, last_seq;
+static bool gone;		/* nothing may come to the victim's page */
+static bool wiped[PAGES];	/* emptied while it was posted */
+
+/* ---- the receiver, by hand ---- */
+
+static void post(u16 id)
+{
+	struct vp_ring *r = &peer.qp[0].rx;
+
+	r->avail->ring[r->avail_idx++ % r->num] = id;
+	__atomic_store_n(&r->avail->idx, r->avail_idx, __ATOMIC_RELEASE);
+}
+
+static void check(u16 id, u32 len)
+{
+	const u8 *at = mem + 4096 * id;
+	struct virtio_net_hdr_v1 h = {};
+	struct vp_frame fr;
+	char why[160];
+
+	ktap_assert(len >= peer.hlen && len <= 4096, "%u bytes", len);
+	ktap_assert(!gone || id != VICTIM, "a frame in memory that is gone");
+	if (wiped[id])
+		return;
+	memcpy(&h, at, peer.hlen);
+	switch (vp_frame_check(at + peer.hlen, len - peer.hlen, &h, true,
+			       RECEIVER, &fr, why, sizeof(why))) {
+	case VP_FRAME_CORRUPT:
+		ktap_fail("page %u: %s", id, why);
+	case VP_FRAME_OK:
+		ktap_assert(!frames || fr.seq > last_seq,
+			    "frame %llu after %llu", fr.seq, last_seq);
+		last_seq = fr.seq;
+		frames++;
+		break;
+	default:
+		break;
+	}
+}
+
+/* Take what there is, and post it again. */
+static void take(void)
+{
+	struct vp_flow *f = &w->flow[SENDER][RECEIVER][0];
+	struct vp_ring *r = &peer.qp[0].rx;
+
+	while (vp_ring_used_pending(r)) {
+		struct vring_used_elem *e;
+
+		__atomic_thread_fence(__ATOMIC_ACQUIRE);
+		e = &r->used->ring[r->used_idx++ % r->num];
+		ktap_assert(e->id < PAGES, "used element %u", e->id);
+		check(e->id, e->len);
+		wiped[e->id] = false;
+		post(e->id);
+	}
+	vp_ring_kick(r);
+	WRITE_ONCE(f->acked, READ_ONCE(f->sent));
+}
+
+static void serve(unsigned int ms)
+{
+	u64 end = vp_now_ms() + ms;
+
+	do {
+		take();
+		vp_alive(w);
+		usleep(100);
+	} while (vp_now_ms() < end);
+}
+
+/* Until frames arrive, by the direct path. */
+static void flows(void)
+{
+	u64 end = vp_now_ms() + 10000 * vp_slowness();
+	u64 seen = frames, fast = ctl_ep_num(ep, "rx_fast_packets");
+
+	while (frames < seen + 3 * PAGES ||
+	       ctl_ep_num(ep, "rx_fast_packets") < fast + 3 * PAGES) {
+		serve(3);
+		ktap_assert(vp_now_ms() < end,
+			    "%llu frames arrive, %llu by the direct path",
+			    frames - seen,
+			    ctl_ep_num(ep, "rx_fast_packets") - fast);
+	}
+}
+
+static void map(int flags, int fd)
+{
+	ktap_assert(mmap(mem, SIZE, PROT_READ | PROT_WRITE, flags | MAP_FIXED,
+			 fd, 0) == mem, "mmap: %s", strerror(errno));
+}
+
+/* Memory of a file (which shows what is written), or private memory. */
+static void start(bool shared)
+{
+	struct vp_traffic t = { .min = 60, .max = 1514, .window = 64 };
+	struct vp_flow_id id = { RECEIVER, SENDER, 0, 0 };
+	struct vp_region *r;
+	struct vp_cfg c;
+	unsigned int i;
+
+	direct_on();
+	vp_cfg_default(&c);
+	w = vp_world_new(2, c.bridge, 0);
+	w->traffic = t;
+	w->send[SENDER][RECEIVER] = true;
+	w->lossy[RECEIVER] = true;
+	vp_spawn(w, SENDER, &c);
+	vp_wait_ready(w);
+
+	c.rx_num = PAGES;
+	ktap_assert(!vp_open(&peer, &c, RECEIVER), "open");
+	strcpy(w->peer[RECEIVER].tap, peer.tap);
+	file = memfd_create("memory", MFD_CLOEXEC);
+	ktap_assert(file >= 0 && !ftruncate(file, SIZE), "memfd");
+	/* Room for a huge page around it. */
+	mem = mmap(NULL, 3 * HUGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		   0);
+	ktap_assert(mem != MAP_FAILED, "mmap");
+	mem = (u8 *)(((u64)mem + HUGE - 1) & -HUGE);
+	map(shared ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS,
+	    shared ? file : -1);
+	r = &peer.mem.region[peer.mem.n];
+	*r = (struct vp_region) { vp_mem_end(&peer.mem) + HUGE, SIZE, mem };
+	peer.mem.n++;
+	for (i = 0; i < PAGES; i++) {
+		peer.qp[0].rx.desc[i] = (struct vring_desc) {
+			r->gpa + 4096 * i, 4096, VRING_DESC_F_WRITE, 0,
+		};
+		post(i);
+	}
+	/* vp_start() finds all of its own slots in use. */
+	peer.qp[0].rx.nfree = 0;
+	ktap_assert(!vp_set_mem(&peer, false) && !vp_start(&peer), "start");
+	vp_tx(&peer, 0, VP_RAW, id, 0, 60, 0);
+	vp_ring_kick_anyway(&peer.qp[0].tx);
+	ctl_wait(peer.tap, 1, &ep);
+	vp_go(w);
+	flows();
+}
+
+static void finish(void)
+{
+	flows();
+	vp_close(&peer);
+	vp_finish(w);
+	ctl_need_unloaded();
+}
+
+/* ---- what is taken away ---- */
+
+static u8 before[SIZE], after[SIZE];
+
+static void read_file(u8 *to)
+{
+	ktap_assert(pread(file, to, SIZE, 0) == SIZE, "pread");
+}
+
+/* The victim's page has gone; the file still has it. */
+static void unchanged(const char *what)
+{
+	gone = true;
+	read_file(before);
+	/* Not at all, then with the device's help. */
+	usleep(GONE_MS * 1000);
+	serve(GONE_MS);
+	read_file(after);
+	gone = false;
+	ktap_assert(!memcmp(before + 4096 * VICTIM, after + 4096 * VICTIM,
+			    4096), "%s: the page was written to afterwards",
+		    what);
+}
+
+static void revoked(void)
+{
+	unsigned int i, n = ktap_count("CROSSTALK_CYCLES", 10, 1);
+	u8 *page;
+
+	start(true);
+	page = mem + 4096 * VICTIM;
+	for (i = 0; i < n; i++) {
+		mprotect(page, 4096, PROT_READ);
+		unchanged("read-only");
+		mprotect(page, 4096, PROT_READ | PROT_WRITE);
+		flows();
+
+		mprotect(page, 4096, PROT_NONE);
+		unchanged("no access");
+		mprotect(page, 4096, PROT_READ | PROT_WRITE);
+		flows();
+
+		munmap(page, 4096);
+		unchanged("unmapped");
+		map(MAP_SHARED, file);
+		flows();
+
+		/* Something else is there: it gets the frames. */
+		ktap_assert(mmap(page, 4096, PROT_READ | PROT_WRITE,
+				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+				 0) == page, "mmap");
+		read_file(before);
+		flows();
+		read_file(after);
+		ktap_assert(!memcmp(before + 4096 * VICTIM,
+				    after + 4096 * VICTIM, 4096),
+			    "replaced: the old page was written to");
+		map(MAP_SHARED, file);
+		flows();
+	}
+	finish();
+}
+
+/* A page that moves to another address takes its contents with it. */
+static void moved(void)
+{
+	unsigned int i, n = ktap_count("CROSSTALK_CYCLES", 20, 3);
+	u8 *page, *to;
+
+	start(false);
+	page = mem + 4096 * VICTIM;
+	for (i = 0; i < n; i++) {
+		to = mremap(page, 4096, 4096, MREMAP_MAYMOVE | MREMAP_FIXED,
+			    mem + HUGE);
+		ktap_assert(to != MAP_FAILED, "mremap: %s", strerror(errno));
+		memcpy(before, to, 4096);
+		gone = true;
+		usleep(GONE_MS * 1000);
+		serve(GONE_MS);
+		gone = false;
+		ktap_assert(!memcmp(before, to, 4096),
+			    "the page was written to afterwards");
+		ktap_assert(mmap(page, 4096, PROT_READ | PROT_WRITE,
+				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+				 0) == page, "mmap");
+		flows();
+	}
+	finish();
+}
+
+/* Neither a table without the memory nor a stopped device writes to it. */
+static void stopped(void)
+{
+	unsigned int i, n = ktap_count("CROSSTALK_CYCLES", 10, 2);
+	struct vp_ring *r;
+
+	start(true);
+	r = &peer.qp[0].rx;
+	for (i = 0; i < n; i++) {
+		peer.mem.n--;
+		ktap_assert(!vp_set_mem(&peer, false), "SET_MEM_TABLE");
+		read_file(before);
+		usleep(GONE_MS * 1000);
+		read_file(after);
+		ktap_assert(!memcmp(before, after, SIZE),
+			    "memory that is not in the table was written to");
+		peer.mem.n++;
+		ktap_assert(!vp_set_mem(&peer, false), "SET_MEM_TABLE");
+		vp_ring_kick_anyway(r);
+		flows();
+
+		ktap_assert(!vp_stop(&peer), "stop");
+		read_file(before);
+		usleep(GONE_MS * 1000);
+		read_file(after);
+		ktap_assert(!memcmp(before, after, SIZE),
+			    "a stopped device writes");
+		take();
+		ktap_assert(!vp_start(&peer), "start");
+		flows();
+	}
+	finish();
+}
+
+/* As a balloon does, also with buffers that are posted. */
+static void wiped_pages(void)
+{
+	unsigned int i, n = ktap_count("CROSSTALK_CYCLES", 2000, 200);
+	struct vp_rand rnd;
+	u16 id;
+
+	vp_rand_init(&rnd, 1);
+	start(false);
+	for (i = 0; i < n; i++) {
+		id = vp_rand_in(&rnd, 0, PAGES - 1);
+		/* What it has now is lost; the next frame is not. */
+		wiped[id] = true;
+		madvise(mem + 4096 * id, 4096, MADV_DONTNEED);
+		take();
+		usleep(vp_rand_in(&rnd, 0, 300));
+	}
+	finish();
+}
+
+/* ---- what the kernel does with pages ---- */
+
+static u64 sum(const u8 *at, size_t size)
+{
+	u64 n = 0;
+
+	while (size--)
+		n = n * 31 + *at++;
+	return n;
+}
+
+/* A child has the memory as it was, its parent goes on to receive. */
+static void forked(void)
+{
+	unsigned int i, n = ktap_count("CROSSTALK_CYCLES", 40, 5);
+	int status;
+	pid_t pid;
+	u64 was;
+
+	start(false);
+	for (i = 0; i < n; i++) {
+		pid = fork();
+		ktap_assert(pid >= 0, "fork");
+		if (!pid) {
+			was = sum(mem, SIZE);
+			usleep(GONE_MS * 1000);
+			_exit(was != sum(mem, SIZE));
+		}
+		while (!waitpid(pid, &status, WNOHANG))
+			serve(1);
+		ktap_assert(!status, "the child's memory changed");
+	}
+	finish();
+}
+
+static long ksm(const char *name)
+{
+	char path[64], buf[32];
+
+	snprintf(path, sizeof(path), KSM "%s", name);
+	return vp_read_file(path, buf, sizeof(buf)) < 0 ? -1 : atol(buf);
+}
+
+/* Buffers that have become one page with memory that is none. */
+static void merged(void)
+{
+	unsigned int i, n = ktap_count("CROSSTALK_CYCLES", 3, 1);
+	u64 end;
+	u32 k;
+
+	if (vp_write_file(KSM "run", "1"))
+		ktap_skip("no KSM");
+	vp_write_file(KSM "sleep_millisecs", "1");
+	vp_write_file(KSM "pages_to_scan", "1000");
+	start(false);
+	for (i = 0; i < n; i++) {
+		ktap_assert(!vp_stop(&peer), "stop");
+		take();
+		memset(mem, 0x5a + i, SIZE);
+		ktap_assert(!madvise(mem, SIZE, MADV_MERGEABLE), "madvise: %s",
+			    strerror(errno));
+		end = vp_now_ms() + 10000 * vp_slowness();
+		while (ksm("pages_sharing") < ALL_PAGES - 1) {
+			ktap_assert(vp_now_ms() < end, "%ld pages are merged",
+				    ksm("pages_sharing"));
+			vp_sleep_ms(5);
+		}
+		ktap_assert(!vp_start(&peer), "start");
+		flows();
+		for (k = PAGES * 4096; k < SIZE; k++)
+			ktap_assert(mem[k] == 0x5a + i,
+				    "byte %u of merged memory changed", k);
+		madvise(mem, SIZE, MADV_UNMERGEABLE);
+	}
+	vp_write_file(KSM "run", "0");
+	finish();
+}
+
+static const char *lacks_huge(void)
+{
+	return access(THP, F_OK) ? "has no transparent huge pages" : NULL;
+}
+
+/* A huge page that is split and put together again. */
+static void huge(void)
+{
+	unsigned int i, n = ktap_count("CROSSTALK_CYCLES", 20, 3), ok = 0;
+	int rw = PROT_READ | PROT_WRITE;
+
+	start(false);
+	ktap_assert(mmap(mem, HUGE, rw, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+			 -1, 0) == mem, "mmap");
+	madvise(mem, HUGE, MADV_HUGEPAGE);
+	flows();
+	for (i = 0; i < n; i++) {
+		ok += !madvise(mem, HUGE, COLLAPSE);
+		flows();
+		switch (i % 3) {
+		case 0:
+			mprotect(mem + 4096 * VICTIM, 4096, PROT_READ);
+			mprotect(mem + 4096 * VICTIM, 4096, rw);
+			break;
+		case 1:
+			madvise(mem + 4096 * PAGES, 4096, MADV_DONTNEED);
+			break;
+		default:
+			madvise(mem, 4096 * ALL_PAGES, MADV_PAGEOUT);
+		}
+		flows();
+	}
+	ktap_msg("put together %u times of %u", ok, n);
+	finish();
+}
+
+/* Reclaim and migration. */
+static void pressure(void)
+{
+	unsigned int i, n = ktap_count("CROSSTALK_CYCLES", 50, 10);
+	char swaps[512];
+
+	if (vp_read_file("/proc/swaps", swaps, sizeof(swaps)) < 0 ||
+	    !strchr(swaps, '\n'))
+		ktap_msg("no swap space here: pages are aged, not taken away");
+	start(false);
+	for (i = 0; i < n; i++) {
+		madvise(mem, SIZE, i & 1 ? MADV_PAGEOUT : MADV_COLD);
+		serve(2);
+		if (i % 5 == 0)
+			vp_write_file("/proc/sys/vm/compact_memory", "1");
+		serve(2);
+	}
+	finish();
+}
+
+static const struct ktap_case cases[] = {
+	{ "revoked", revoked },
+	{ "moved", moved },
+	{ "stopped", stopped },
+	{ "wiped_pages", wiped_pages },
+	{ "forked", forked },
+	{ "merged", merged },
+	{ "huge", huge, .lacks = lacks_huge },
+	{ "pressure", pressure },
+};
+
+int main(int argc, char **argv)
+{
+	return ktap_main(argc, argv, cases, VP_ARRAY_SIZE(cases));
+}

@@ -1,0 +1,439 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Real Linux guests on this hypervisor host, and what the module says of them.
+
+Used by the selftest of real guests (cases.py) and by the demo. Guests run stock
+QEMU with vhost-net below a bridge; init and make-initramfs make their user
+space, a shell on a virtio console. (A second serial port now and then loses
+characters while a guest has much traffic, under emulation.)
+"""
+
+import contextlib
+import glob
+import json
+import os
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import time
+
+SYSFS = "/sys/kernel/vhost_crosstalk"
+
+# An endpoint's counters of frames by the way they went. A module that has no
+# such counter has no such way.
+SLOW = "tx_slow_packets"
+FAST = "tx_fast_packets"
+
+# Emulated machines take longer for everything.
+SLOWNESS = int(os.environ.get("CROSSTALK_SLOWNESS", "1"))
+BOOT_SECONDS = 60 + 15 * SLOWNESS
+
+# Where a guest's kernel says that it has crashed
+CRASH = re.compile(r"\] ((?:BUG|Oops|PANIC|Kernel panic|traps|kernel BUG|"
+                   r"general protection fault|watchdog: BUG)[^\r\n]*)")
+
+
+class GuestError(Exception):
+    """Something that should have happened did not; str() says what."""
+
+
+class GuestCrash(GuestError):
+    """The kernel of a guest crashed; report has the lines that it left."""
+
+    def __init__(self, text, report):
+        super().__init__(text)
+        self.report = report
+
+
+class GuestHang(GuestError):
+    """A guest did not answer; report has what its kernel said to an NMI."""
+
+    def __init__(self, text, report):
+        super().__init__(text)
+        self.report = report
+
+
+def read(path, default=""):
+    """A file's content without white space around it."""
+    try:
+        with open(path, encoding="ascii", errors="replace") as f:
+            return f.read().strip()
+    except OSError:
+        return default
+
+
+def write(path, text):
+    """Writes to a file in sysfs or procfs."""
+    try:
+        with open(path, "w", encoding="ascii") as f:
+            f.write(str(text))
+    except OSError as error:
+        raise GuestError(f"cannot write '{text}' to {path}: "
+                         f"{error.strerror}") from None
+
+
+def host(*command):
+    """Runs a command on the host; it has to succeed."""
+    done = subprocess.run(command, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode:
+        raise GuestError(f"'{' '.join(command)}' failed: {done.stdout.strip()}")
+    return done.stdout
+
+
+def no_ipv6(dev):
+    """No strangers' packets in an interface's counters."""
+    with contextlib.suppress(GuestError):
+        write(f"/proc/sys/net/ipv6/conf/{dev}/disable_ipv6", 1)
+
+
+def add_bridge(name):
+    host("ip", "link", "add", name, "type", "bridge")
+    no_ipv6(name)
+    host("ip", "link", "set", name, "up")
+
+
+def load_kvm():
+    """Makes /dev/kvm, or says why there is none."""
+    if os.path.exists("/dev/kvm"):
+        return
+    for module in ("kvm_amd", "kvm_intel"):
+        if subprocess.run(["modprobe", module], check=False,
+                          stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL).returncode == 0 and \
+                os.path.exists("/dev/kvm"):
+            return
+    raise GuestError("this host has no KVM (neither kvm_amd nor kvm_intel "
+                     "finds its hardware), so it cannot run guests")
+
+
+def module_loaded():
+    return os.path.isdir("/sys/module/vhost_crosstalk")
+
+
+def endpoints():
+    """The module's endpoints by interface; empty when it is not loaded."""
+    found = {}
+    for path in glob.glob(f"{SYSFS}/endpoints/ep*"):
+        files = {name: read(os.path.join(path, name))
+                 for name in os.listdir(path)
+                 if os.path.isfile(os.path.join(path, name))}
+        files["name"] = os.path.basename(path)
+        found[files.get("dev", "-")] = files
+    return found
+
+
+class Setup:
+    """What all guests of a run have in common."""
+
+    def __init__(self, vmlinux, initramfs, logs, bridge, memory=192,
+                 ipv6=False):
+        self.vmlinux = vmlinux
+        self.initramfs = initramfs
+        self.logs = logs
+        self.bridge = bridge
+        self.memory = memory
+        self.ipv6 = ipv6
+        self.run = f"/run/vhost-crosstalk-{bridge}"
+        os.makedirs(self.run, exist_ok=True)
+        os.makedirs(logs, exist_ok=True)
+
+
+class Machine:
+    """One QEMU: the guest's console, its shell, and QEMU's monitor."""
+
+    count = 0
+
+    def __init__(self, guest, tap, options=()):
+        Machine.count += 1
+        setup = guest.setup
+        self.guest = guest
+        self.tap = tap
+        base = f"{setup.run}/{guest.name}.{Machine.count}"
+        self.shell_path = f"{base}.shell"
+        self.monitor_path = f"{base}.monitor"
+        name = guest.name if not guest.started else \
+            f"{guest.name}-{guest.started + 1}"
+        guest.started += 1
+        self.log = os.path.join(setup.logs, f"{name}.log")
+        self.qemu_log = os.path.join(setup.logs, f"{name}-qemu.log")
+        self.pending = b""
+        self.answers = b""
+        command = [
+            "qemu-system-x86_64", "-name", guest.name, "-M", "pc",
+            "-accel", "kvm", "-cpu", "host", "-smp", "1",
+            "-m", str(setup.memory),
+            "-nodefaults", "-no-user-config", "-display", "none",
+            "-no-reboot", "-serial", f"file:{self.log}",
+            "-chardev", f"socket,id=shell,path={self.shell_path},"
+                        "server=on,wait=off",
+            "-device", "virtio-serial-pci", "-device",
+            "virtconsole,chardev=shell",
+            "-qmp", f"unix:{self.monitor_path},server=on,wait=off",
+            "-kernel", setup.vmlinux, "-initrd", setup.initramfs,
+            "-append", "console=ttyS0 quiet panic=-1 unknown_nmi_panic "
+                       "mitigations=off "
+                       f"guest.address={guest.address}" +
+                       (f" guest.address6={guest.address6}"
+                        if setup.ipv6 else ""),
+            "-netdev", f"tap,id=n0,ifname={tap},script=no,"
+                       "downscript=no,vhost=on",
+            "-device", f"virtio-net-pci,netdev=n0,romfile=,mac={guest.mac}",
+            *options,
+        ]
+        with open(self.qemu_log, "w", encoding="ascii") as log:
+            # pylint: disable-next=consider-using-with
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL,
+                                            stdout=log, stderr=log)
+        self.channel = self.connect(self.shell_path)
+        self.monitor = self.connect(self.monitor_path)
+        self.qmp_answer()
+        self.qmp("qmp_capabilities")
+
+    def connect(self, path):
+        deadline = time.monotonic() + 20 * SLOWNESS
+        channel = socket.socket(socket.AF_UNIX)
+        while True:
+            try:
+                channel.connect(path)
+                return channel
+            except OSError:
+                self.check_alive()
+                if time.monotonic() > deadline:
+                    raise GuestError(f"QEMU of {self.guest.name} does not "
+                                     f"open {path}") from None
+                time.sleep(0.1)
+
+    def check_alive(self):
+        console = read(self.log)
+        crash = CRASH.search(console)
+        if crash:
+            start = console.rfind("\n", 0, crash.start()) + 1
+            raise GuestCrash(f"the kernel of {self.guest.name} crashed: "
+                             f"{crash.group(1)}; its console: {self.log}",
+                             console[start:].splitlines()[:40])
+        if self.process.poll() is not None:
+            raise GuestError(f"{self.guest.name} is gone (QEMU ended with "
+                             f"status {self.process.returncode}): "
+                             f"{read(self.qemu_log)[-300:] or 'no message'}")
+
+    def report_hang(self, seconds):
+        """It does not answer: an NMI makes its kernel say where it is."""
+        text = f"{self.guest.name} did not answer within {seconds:.0f} s"
+        with contextlib.suppress(GuestError):
+            registers = self.qmp("human-monitor-command",
+                                 command_line="info registers")
+            text += "; " + " ".join(re.findall(r"[RE]IP=\S+|HLT=\S+",
+                                               registers))
+            self.qmp("inject-nmi")
+            deadline = time.monotonic() + 5 * SLOWNESS
+            while self.process.poll() is None and \
+                    time.monotonic() < deadline:
+                time.sleep(0.1)
+        console = read(self.log)
+        crash = CRASH.search(console)
+        if crash:
+            start = console.rfind("\n", 0, crash.start()) + 1
+            raise GuestHang(text, console[start:].splitlines()[:40])
+        raise GuestHang(text, console.splitlines()[-10:])
+
+    def qmp_answer(self):
+        """One line of the monitor."""
+        self.monitor.settimeout(30 * SLOWNESS)
+        while b"\n" not in self.answers:
+            try:
+                data = self.monitor.recv(65536)
+            except OSError:
+                data = b""
+            if not data:
+                self.check_alive()
+                raise GuestError(f"QEMU of {self.guest.name} does not answer "
+                                 "on its monitor")
+            self.answers += data
+        line, self.answers = self.answers.split(b"\n", 1)
+        return json.loads(line)
+
+    def qmp(self, command, **arguments):
+        """Runs a command of QEMU's monitor; arguments have _ for -."""
+        text = {"execute": command}
+        if arguments:
+            text["arguments"] = {name.replace("_", "-"): value
+                                 for name, value in arguments.items()}
+        self.monitor.sendall(json.dumps(text).encode() + b"\n")
+        while True:
+            answer = self.qmp_answer()
+            if "error" in answer:
+                raise GuestError(f"QEMU of {self.guest.name}: '{command}' "
+                                 f"failed: {answer['error'].get('desc')}")
+            if "return" in answer:
+                return answer["return"]
+
+    def stop(self, sig=signal.SIGTERM):
+        if self.process.poll() is None:
+            self.process.send_signal(sig)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(10 * SLOWNESS)
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+        self.channel.close()
+        self.monitor.close()
+
+
+class Guest:
+    """A guest and the shell on its virtio console.
+
+    Its machine is replaced when it is started again or has migrated.
+    """
+
+    all = []
+
+    def __init__(self, number, setup):
+        self.all.append(self)
+        self.setup = setup
+        self.started = 0
+        self.name = f"guest{number}"
+        self.tap = f"tap{number}"
+        self.mac = f"52:54:00:00:00:{number:02x}"
+        self.address = f"10.0.0.{number}"
+        self.address6 = f"fd00::{number}"
+        self.machine = None
+
+    def add_tap(self, tap):
+        if os.path.exists(f"/sys/class/net/{tap}"):
+            return
+        host("ip", "tuntap", "add", "dev", tap, "mode", "tap", "vnet_hdr")
+        no_ipv6(tap)
+        host("ip", "link", "set", tap, "master", self.setup.bridge, "up")
+
+    def start(self, *options):
+        self.add_tap(self.tap)
+        self.machine = Machine(self, self.tap, options)
+
+    @property
+    def log(self):
+        return self.machine.log
+
+    @property
+    def pid(self):
+        return self.machine.process.pid
+
+    def check_alive(self):
+        if self.machine:
+            self.machine.check_alive()
+
+    def read_until(self, marker, seconds):
+        """Output up to a line that begins with marker, and that line.
+
+        While it waits it looks after all guests: one that crashes keeps the
+        other one waiting.
+        """
+        machine = self.machine
+        deadline = time.monotonic() + seconds
+        while True:
+            found = re.search(rb"(?:^|\n)(" + marker + rb"[^\n]*)\r?\n",
+                              machine.pending)
+            if found:
+                output = machine.pending[:found.start()]
+                machine.pending = machine.pending[found.end():]
+                return (output.decode(errors="replace"),
+                        found.group(1).decode())
+            left = deadline - time.monotonic()
+            if left <= 0:
+                machine.report_hang(seconds)
+            machine.channel.settimeout(min(left, 1))
+            try:
+                data = machine.channel.recv(65536)
+            except TimeoutError:
+                for guest in self.all:
+                    guest.check_alive()
+                continue
+            if not data:
+                self.check_alive()
+                raise GuestError(f"{self.name} closed its console")
+            machine.pending += data
+
+    def wait_ready(self):
+        try:
+            self.read_until(b"@ready", BOOT_SECONDS)
+        except GuestCrash:
+            raise
+        except GuestError as error:
+            raise GuestError(f"{error}; its console: {self.log}") from None
+
+    def send(self, command):
+        self.machine.channel.sendall(command.encode() + b"\n")
+
+    def result(self, command, seconds):
+        output, status = self.read_until(b"@status", seconds)
+        output = output.replace("\r", "")
+        if status.split()[1] != "0":
+            raise GuestError(f"'{command}' failed in {self.name}: "
+                             f"{output.strip()[-300:]}")
+        return output
+
+    def run(self, command, seconds=60):
+        self.send(command)
+        return self.result(command, seconds)
+
+    def stop(self, sig=signal.SIGTERM):
+        if self.machine:
+            self.machine.stop(sig)
+            self.machine = None
+
+    def tap_counters(self):
+        """What the guest sent and got, as its tap counts it."""
+        base = f"/sys/class/net/{self.tap}/statistics/"
+        # What a guest sends is received by its tap.
+        return {"sent": int(read(base + "rx_packets", "0")),
+                "got": int(read(base + "tx_packets", "0"))}
+
+
+def boot_ids(guests):
+    """Another one for each boot of a guest's kernel."""
+    return [g.run("cat /proc/sys/kernel/random/boot_id").strip()
+            for g in guests]
+
+
+def parse_ping(output, sent):
+    """Lost packets and the median of the round trips in milliseconds."""
+    count = re.search(r"(\d+) packets transmitted, (\d+) packets received",
+                      output)
+    if not count or int(count.group(1)) != sent:
+        raise GuestError(f"cannot read ping's output: {output.strip()[-200:]}")
+    times = [float(t) for t in re.findall(r"time=([\d.]+) ms", output)]
+    return (sent - int(count.group(2)),
+            statistics.median(times) if times else 0)
+
+
+def ping(source, target, count=10, address=None, options="-i 0.2"):
+    """Pings that must all be answered; the median of their times in ms."""
+    # A packet is lost when it never comes: emulation may make it late.
+    address = address or target.address
+    output = source.run(f"ping -c {count} {options} -W 20 {address}; true",
+                        60 + count)
+    lost, rtt = parse_ping(output, count)
+    if lost:
+        raise GuestError(f"{lost} of {count} pings from {source.name} to "
+                         f"{target.name} ({address}) were lost")
+    return rtt
+
+
+def parse_iperf3(output):
+    """Mbit/s that the receiver has got."""
+    found = re.search(r"([\d.]+) Mbits/sec\s+receiver", output)
+    if not found:
+        raise GuestError("cannot read iperf3's output: "
+                         f"{output.strip()[-300:]}")
+    return float(found.group(1))
+
+
+def iperf3_command(target, seconds, every=0):
+    return (f"iperf3 -c {target.address} -t {seconds} -i {every} -f m "
+            "--connect-timeout 20000")
+
+
+def iperf3(source, target, seconds):
+    command = iperf3_command(target, seconds)
+    return parse_iperf3(source.run(command, seconds + 60))

@@ -375,6 +375,13 @@ static void after_ioctl(struct crosstalk_endpoint *ep, unsigned int cmd)
 		crosstalk_endpoint_refresh(ep);
 		mutex_unlock(&tx->mutex);
 		break;
+	case VHOST_SET_VRING_KICK:
+		/* Who waits would be woken by the old one. */
+		mutex_lock_nested(&tx->mutex, VHOST_NET_VQ_TX);
+		if (tx->private_data)
+			vhost_poll_queue(&tx->poll);
+		mutex_unlock(&tx->mutex);
+		break;
 	}
 }
 

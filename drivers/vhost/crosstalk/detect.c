@@ -311,6 +311,8 @@ static ssize_t show_verdict(struct crosstalk_detector *detector,
 
 	if (!slow && is_stale(detector, verdict))
 		slow = CROSSTALK_SLOW_STALE;
+	if (!slow && time_before(jiffies, READ_ONCE(verdict->held_until)))
+		slow = READ_ONCE(verdict->held);
 	if (slow)
 		strscpy(to, crosstalk_slow_name(slow), sizeof(to));
 	else

@@ -74,6 +74,10 @@ struct crosstalk_answer {
  * @fast_packets: frames by the direct path (tx->mutex; the TX loop's)
  * @fast_bytes: their bytes (tx->mutex; the TX loop's)
  * @slow_packets: frames by the slow path (tx->mutex; the TX loop's)
+ * @held: why the flow stays on the slow path whatever the answer is, or
+ * CROSSTALK_FAST (tx->mutex; the TX loop's)
+ * @held_until: jiffies when that ends (as @held)
+ * @backoff: how often it was held in a row (as @held)
  * @next: the answer to come (the detector's lock)
  * @posted: there is one (the detector's lock; read without)
  * @gone: out of the table (the detector's lock)
@@ -99,6 +103,9 @@ struct crosstalk_verdict {
 	u64 fast_packets;
 	u64 fast_bytes;
 	u64 slow_packets;
+	unsigned long held_until;
+	u8 held;
+	u8 backoff;
 
 	struct crosstalk_answer next;
 	unsigned long asked;

@@ -18,6 +18,7 @@
 #include <linux/if_vlan.h>
 #include <linux/jiffies.h>
 #include <linux/ktime.h>
+#include <linux/pagemap.h>
 #include <linux/uaccess.h>
 
 #include "backend.h"
@@ -29,6 +30,13 @@
 #include "vring.h"
 
 #include <trace/events/vhost_crosstalk.h>
+
+/* How long a flow with a frame that its receiver cannot have stays slow. */
+#define UNFIT_TIME (HZ / 10)
+
+/* The same for a receiver that stalls; twice as long each time in a row. */
+#define STALL_TIME (HZ / 100 ?: 1)
+#define STALL_BACKOFF_MAX 6
 
 /* What a frame may take from a tap's write to the receiver's tap; ns. */
 #define SETTLE_NS NSEC_PER_MSEC
@@ -139,6 +147,48 @@ static enum crosstalk_next go_slow(struct crosstalk_run *run,
 	return CROSSTALK_SLOW;
 }
 
+/*
+ * Keeps a flow on the slow path for a while: to change to the direct path takes
+ * time, and those who wait for it are other flows of the guest, too.
+ */
+static enum crosstalk_next hold(struct crosstalk_run *run,
+				struct crosstalk_verdict *v,
+				enum crosstalk_slow why, unsigned long time)
+{
+	WRITE_ONCE(v->held, why);
+	WRITE_ONCE(v->held_until, jiffies + time);
+	return go_slow(run, v);
+}
+
+/* Frames that the receiver cannot have rarely come alone. */
+static enum crosstalk_next hold_unfit(struct crosstalk_run *run,
+				      struct crosstalk_verdict *v)
+{
+	return hold(run, v, CROSSTALK_SLOW_UNFIT, UNFIT_TIME);
+}
+
+/* A receiver that let us wait for too long is asked ever less often. */
+static enum crosstalk_next hold_stalled(struct crosstalk_run *run,
+					struct crosstalk_verdict *v)
+{
+	unsigned long time = STALL_TIME << v->backoff;
+
+	if (v->backoff < STALL_BACKOFF_MAX)
+		v->backoff++;
+	return hold(run, v, CROSSTALK_SLOW_STALLED, time);
+}
+
+static bool is_held(struct crosstalk_verdict *v)
+{
+	if (likely(!v->held))
+		return false;
+	if (time_before(jiffies, v->held_until))
+		return true;
+
+	WRITE_ONCE(v->held, CROSSTALK_FAST);
+	return false;
+}
+
 /* A frame that is not understood goes slow, and its flow must know. */
 static void note_slow(struct crosstalk_run *run,
 		      const struct crosstalk_frame *frame)
@@ -148,8 +198,10 @@ static void note_slow(struct crosstalk_run *run,
 	if (!frame->has_key)
 		return;
 
-	crosstalk_detect(&run->ep->detect, &frame->key, &v);
-	go_slow(run, v);
+	if (crosstalk_detect(&run->ep->detect, &frame->key, &v))
+		go_slow(run, v);
+	else
+		hold_unfit(run, v);
 }
 
 /* Lets the flow rest until what it sent before has had time to arrive. */
@@ -184,6 +236,10 @@ static enum crosstalk_next stop_for(struct crosstalk_run *run,
 			return CROSSTALK_STOP;
 		}
 		fallthrough;
+	case CROSSTALK_PUSH_SLOW:
+		return hold_stalled(run, v);
+	case CROSSTALK_PUSH_UNFIT:
+		return hold_unfit(run, v);
 	default:
 		return go_slow(run, v);
 	}
@@ -218,6 +274,20 @@ static enum crosstalk_push_result open_peer(struct crosstalk_run *run,
 	return CROSSTALK_PUSH_OK;
 }
 
+/* Makes the frame's memory present; the queue is closed for that. */
+static bool fault_in(struct crosstalk_run *run,
+		     const struct crosstalk_chain *chain)
+{
+	const struct iovec *iov = run->nvq->vq.iov;
+	unsigned int i;
+
+	crosstalk_push_close(run->ep);
+	for (i = 0; i < chain->out; i++)
+		if (fault_in_readable(iov[i].iov_base, iov[i].iov_len))
+			return false;
+	return true;
+}
+
 static enum crosstalk_next place(struct crosstalk_run *run,
 				 const struct crosstalk_chain *chain,
 				 const struct crosstalk_frame *frame,
@@ -225,15 +295,20 @@ static enum crosstalk_next place(struct crosstalk_run *run,
 {
 	struct crosstalk_endpoint *ep = run->ep;
 	enum crosstalk_push_result ret;
+	bool again = false;
 
-	ret = open_peer(run, v);
+	do {
+		ret = open_peer(run, v);
+		if (likely(!ret))
+			ret = crosstalk_push_frame(ep, frame, chain);
+		/* Once: a guest can take its pages away again and again. */
+		again = ret == CROSSTALK_PUSH_FAULT && !again &&
+			fault_in(run, chain);
+	} while (unlikely(again));
 	if (unlikely(ret))
 		return stop_for(run, ret, v);
 
-	ret = crosstalk_push_frame(ep, frame, chain);
-	if (unlikely(ret))
-		return stop_for(run, ret, v);
-
+	v->backoff = 0;
 	v->fast_packets++;
 	v->fast_bytes += frame->len;
 	if (crosstalk_push_full(&ep->push))
@@ -249,8 +324,10 @@ static enum crosstalk_next forward_by(struct crosstalk_run *run,
 	u64 age;
 
 	if (unlikely(crosstalk_detect(&run->ep->detect, &frame->key, &v) ||
-		     !fits(&v->now.route->path, frame)))
+		     is_held(v)))
 		return go_slow(run, v);
+	if (unlikely(!fits(&v->now.route->path, frame)))
+		return hold_unfit(run, v);
 
 	if (unlikely(v->blind != run->ep->blind)) {
 		v->blind = run->ep->blind;
@@ -290,7 +367,8 @@ static bool is_slow_flow(struct crosstalk_run *run, const u8 *eth,
 		return false;
 
 	crosstalk_flow_key_set(&key, eth, 0, 0);
-	if (unlikely(!crosstalk_detect(&run->ep->detect, &key, &v)))
+	if (unlikely(!crosstalk_detect(&run->ep->detect, &key, &v)) &&
+	    !is_held(v))
 		return false;
 
 	v->slow = true;
@@ -337,7 +415,8 @@ bool crosstalk_fast_wanted(struct crosstalk_run *run)
 		note_slow(run, frame);
 		return false;
 	}
-	if (likely(crosstalk_detect(&run->ep->detect, &frame->key, &v))) {
+	if (likely(crosstalk_detect(&run->ep->detect, &frame->key, &v)) ||
+	    is_held(v)) {
 		go_slow(run, v);
 		return false;
 	}

@@ -115,32 +115,6 @@ static struct crosstalk_mirror *create(void)
 	return mirror;
 }
 
-/**
- * crosstalk_mirror_get() - the mirror of the current address space
- *
- * Context: process context with an mm (a vhost worker); may sleep.
- * Return: the mirror with a reference for the caller, or an ERR_PTR.
- */
-struct crosstalk_mirror *crosstalk_mirror_get(void)
-{
-	struct crosstalk_mirror *mirror;
-
-	mutex_lock(&mirrors_lock);
-	list_for_each_entry(mirror, &mirrors, list) {
-		if (mirror->mni.mm != current->mm)
-			continue;
-		kref_get(&mirror->ref);
-		goto out;
-	}
-
-	mirror = create();
-	if (!IS_ERR(mirror))
-		list_add(&mirror->list, &mirrors);
-out:
-	mutex_unlock(&mirrors_lock);
-	return mirror;
-}
-
 static void destroy(struct crosstalk_mirror *mirror)
 {
 	unsigned long i;
@@ -155,6 +129,57 @@ static void destroy(struct crosstalk_mirror *mirror)
 		kvfree(mirror->top[i]);
 	}
 	kvfree(mirror);
+}
+
+/* The mirror of the current address space, if there is one; mirrors_lock held. */
+static struct crosstalk_mirror *find(void)
+{
+	struct crosstalk_mirror *mirror;
+
+	list_for_each_entry(mirror, &mirrors, list) {
+		if (mirror->mni.mm != current->mm)
+			continue;
+		kref_get(&mirror->ref);
+		return mirror;
+	}
+	return NULL;
+}
+
+/**
+ * crosstalk_mirror_get() - the mirror of the current address space
+ *
+ * A new one is made without mirrors_lock: it takes the mmap lock, which one
+ * guest's page fault can hold for long, and other guests do not wait for that.
+ *
+ * Context: process context with an mm (a vhost worker); may sleep.
+ * Return: the mirror with a reference for the caller, or an ERR_PTR.
+ */
+struct crosstalk_mirror *crosstalk_mirror_get(void)
+{
+	struct crosstalk_mirror *mirror;
+	struct crosstalk_mirror *new;
+
+	mutex_lock(&mirrors_lock);
+	mirror = find();
+	mutex_unlock(&mirrors_lock);
+	if (mirror)
+		return mirror;
+
+	new = create();
+	if (IS_ERR(new))
+		return new;
+
+	mutex_lock(&mirrors_lock);
+	mirror = find();
+	if (!mirror)
+		list_add(&new->list, &mirrors);
+	mutex_unlock(&mirrors_lock);
+	if (!mirror)
+		return new;
+
+	/* Another device of this guest was faster. */
+	destroy(new);
+	return mirror;
 }
 
 static void last_put(struct kref *ref)

@@ -107,7 +107,8 @@ bool crosstalk_park_prepare(struct crosstalk_endpoint *ep)
 	struct crosstalk_park *park = &ep->park;
 	struct eventfd_ctx *kick;
 
-	if (likely(park->kick && park->kick_file == file))
+	/* By the context, to which we hold a reference: files are used again. */
+	if (likely(park->kick && file && file->private_data == park->kick))
 		return true;
 
 	drop_kick(park);
@@ -118,7 +119,6 @@ bool crosstalk_park_prepare(struct crosstalk_endpoint *ep)
 		return false;
 
 	park->kick = kick;
-	park->kick_file = file;
 	return true;
 }
 

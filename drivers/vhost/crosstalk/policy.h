@@ -37,6 +37,8 @@ enum crosstalk_slow {
 	CROSSTALK_SLOW_SRC_MOVED,	/* ... was learned at another port */
 	CROSSTALK_SLOW_RECEIVER,	/* vhost-net's loops run for the receiver */
 	CROSSTALK_SLOW_MIGRATION,	/* the receiver's memory is logged */
+	CROSSTALK_SLOW_STALLED,		/* the receiver lets senders wait */
+	CROSSTALK_SLOW_UNFIT,		/* frames that the receiver cannot have */
 
 	/* Any interface on the way */
 	CROSSTALK_SLOW_DOWN,

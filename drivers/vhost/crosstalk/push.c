@@ -13,8 +13,8 @@
  *    device's RX with its own TX held would close a circle over two devices.
  *  - Its memory is reached through its mirror, locked for reading.
  *  - Nothing sleeps, allocates or faults.  The sender's own memory is read with
- *    page faults disabled; if that fails, nothing is consumed and the frame
- *    goes the slow path, which faults it in.
+ *    page faults disabled; if that fails, nothing is consumed, and the queue is
+ *    closed before the memory is faulted in.
  */
 
 #include <linux/mm.h>
@@ -319,6 +319,8 @@ static enum crosstalk_push_result reserve(struct crosstalk_endpoint *ep,
 			break;
 		case CROSSTALK_RX_MISSING:
 			return wait_for_fill(ep, push->peer, push->rx.missing);
+		case CROSSTALK_RX_TOO_LARGE:
+			return CROSSTALK_PUSH_UNFIT;
 		default:
 			return CROSSTALK_PUSH_SLOW;
 		}

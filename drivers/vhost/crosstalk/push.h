@@ -22,7 +22,8 @@ enum crosstalk_push_result {
 	CROSSTALK_PUSH_OK,	/* it is there, and seen at the latest by close */
 	CROSSTALK_PUSH_WAIT,	/* no buffers, or pages to fill: park */
 	CROSSTALK_PUSH_BUSY,	/* others hold the receiver's queue */
-	CROSSTALK_PUSH_SLOW,	/* this frame, or this receiver, cannot have it */
+	CROSSTALK_PUSH_SLOW,	/* this receiver cannot have frames now */
+	CROSSTALK_PUSH_UNFIT,	/* this receiver cannot have this frame */
 	CROSSTALK_PUSH_FAULT,	/* the sender's memory must be faulted in */
 };
 
@@ -52,14 +53,12 @@ struct crosstalk_push {
  * @entry: in the receiver's list of waiters; park.c's lock
  * @kick: the sender's own kick eventfd: signalling it runs the sender's queue,
  * and needs no access to the sender's device (tx->mutex; a reference)
- * @kick_file: what @kick was taken from (tx->mutex; compared, never followed)
  * @timer: ends the wait
  * @since: when the wait for the frame at the head began, 0 for no wait; ns
  */
 struct crosstalk_park {
 	struct list_head entry;
 	struct eventfd_ctx *kick;
-	const struct file *kick_file;
 	struct hrtimer timer;
 	u64 since;
 };

@@ -240,7 +240,11 @@ static void revoked(void)
 		map(MAP_SHARED, file);
 		flows();
 
-		/* Something else is there: it gets the frames. */
+		/*
+		 * Something else is there: it gets the frames.  What has come
+		 * and was not taken yet goes with the memory.
+		 */
+		wiped[VICTIM] = true;
 		ktap_assert(mmap(page, 4096, PROT_READ | PROT_WRITE,
 				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
 				 0) == page, "mmap");
@@ -250,6 +254,7 @@ static void revoked(void)
 		ktap_assert(!memcmp(before + 4096 * VICTIM,
 				    after + 4096 * VICTIM, 4096),
 			    "replaced: the old page was written to");
+		wiped[VICTIM] = true;
 		map(MAP_SHARED, file);
 		flows();
 	}

@@ -477,12 +477,12 @@ static void mesh(unsigned int peers, unsigned int rounds)
 
 static void eight(void)
 {
-	mesh(8, ktap_count("CROSSTALK_ROUNDS", 1500, 40));
+	mesh(8, ktap_count("CROSSTALK_ROUNDS", 150, 12));
 }
 
 static void three(void)
 {
-	mesh(3, ktap_count("CROSSTALK_ROUNDS", 500, 30));
+	mesh(3, ktap_count("CROSSTALK_ROUNDS", 200, 15));
 }
 
 /*

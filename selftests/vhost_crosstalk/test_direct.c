@@ -79,6 +79,14 @@ static void ping_pong(void)
 	run(2, &c, &t, ktap_count("CROSSTALK_FRAMES", 5000, 500));
 }
 
+/* The same with a sender that looks for more before it asks for a kick. */
+static void busy_poll(void)
+{
+	ctl_need_loaded();
+	ktap_assert(!ctl_write("busy_poll_us", "200"), "busy_poll_us");
+	ping_pong();
+}
+
 static void mesh(void)
 {
 	struct vp_traffic t = { .min = 60, .max = 1514, .window = 16 };
@@ -203,6 +211,7 @@ static const struct ktap_case cases[] = {
 	{ "layouts", layouts },
 	{ "big", big },
 	{ "ping_pong", ping_pong },
+	{ "busy_poll", busy_poll },
 	{ "mesh", mesh },
 	{ "policy", policy },
 	{ "changes", changes },

@@ -308,6 +308,7 @@ static void p_tunable(struct vp_world *w)
 {
 	static const char * const values[][2] = {
 		{ "batch", "1" }, { "batch", "64" },
+		{ "busy_poll_us", "50" }, { "busy_poll_us", "0" },
 		{ "backpressure_us", "0" }, { "backpressure_us", "2000" },
 		{ "revalidate_ms", "10" }, { "revalidate_ms", "60" },
 	};

@@ -44,6 +44,18 @@ static inline void crosstalk_page_frag_drain(struct page_frag_cache *nc)
 #define crosstalk_eventfd_signal(ctx) eventfd_signal(ctx)
 #endif
 
+struct vhost_dev;
+struct vhost_virtqueue;
+
+/* Whether other work waits for the worker that runs a queue. */
+#ifdef HAVE_VHOST_VQ_HAS_WORK
+bool vhost_vq_has_work(struct vhost_virtqueue *vq);
+#define crosstalk_has_work(dev, vq) vhost_vq_has_work(vq)
+#else
+bool vhost_has_work(struct vhost_dev *dev);
+#define crosstalk_has_work(dev, vq) vhost_has_work(dev)
+#endif
+
 /* UDP segmentation of virtio-net; a tap of an older kernel refuses it. */
 #ifndef VIRTIO_NET_HDR_GSO_UDP_L4
 #define VIRTIO_NET_HDR_GSO_UDP_L4 5

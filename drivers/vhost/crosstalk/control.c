@@ -15,7 +15,7 @@
 
 struct crosstalk_tunables crosstalk_tunables = {
 	.enable = 1,
-	.direct = 0,
+	.direct = 1,
 	.batch = VHOST_NET_BATCH,
 	.backpressure_us = 2000,
 	.revalidate_ms = CROSSTALK_REVALIDATE_DEFAULT,
@@ -97,7 +97,7 @@ TUNABLE(enable, 0, 1, NULL);
 MODULE_PARM_DESC(enable, "Run this module's loops on hooked devices, 0 or 1 (default: 1)");
 
 TUNABLE(direct, 0, 1, NULL);
-MODULE_PARM_DESC(direct, "Place frames straight in the receiver's buffers, 0 or 1 (default: 0)");
+MODULE_PARM_DESC(direct, "Place frames straight in the receiver's buffers, 0 or 1 (default: 1)");
 
 TUNABLE(batch, 1, VHOST_NET_BATCH, NULL);
 MODULE_PARM_DESC(batch, "Frames handed on at a time, 1 to 64 (default: 64)");
@@ -110,12 +110,16 @@ TUNABLE(revalidate_ms, CROSSTALK_REVALIDATE_MIN, CROSSTALK_REVALIDATE_MAX,
 	crosstalk_detect_kick);
 MODULE_PARM_DESC(revalidate_ms, "Milliseconds for which a verdict holds, 10 to 1000 (default: 60)");
 
+TUNABLE(busy_poll_us, 0, USEC_PER_MSEC, NULL);
+MODULE_PARM_DESC(busy_poll_us, "Microseconds for which an empty TX ring is watched before its guest must kick, 0 to 1000 (default: 0)");
+
 static struct attribute *tunable_attrs[] = {
 	&tunable_enable.attr.attr,
 	&tunable_direct.attr.attr,
 	&tunable_batch.attr.attr,
 	&tunable_backpressure_us.attr.attr,
 	&tunable_revalidate_ms.attr.attr,
+	&tunable_busy_poll_us.attr.attr,
 	NULL,
 };
 

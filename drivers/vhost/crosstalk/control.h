@@ -17,6 +17,7 @@ struct crosstalk_tunables {
 	unsigned int batch;		/* frames handed on at a time */
 	unsigned int backpressure_us;	/* wait for a receiver's buffers */
 	unsigned int revalidate_ms;	/* how long a verdict holds */
+	unsigned int busy_poll_us;	/* look for frames before a kick is asked for */
 };
 
 extern struct crosstalk_tunables crosstalk_tunables;
@@ -45,6 +46,11 @@ static inline unsigned int crosstalk_backpressure_us(void)
 static inline unsigned int crosstalk_revalidate_ms(void)
 {
 	return READ_ONCE(crosstalk_tunables.revalidate_ms);
+}
+
+static inline unsigned int crosstalk_busy_poll_us(void)
+{
+	return READ_ONCE(crosstalk_tunables.busy_poll_us);
 }
 
 #endif /* _CROSSTALK_CONTROL_H */

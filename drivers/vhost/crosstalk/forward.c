@@ -13,6 +13,7 @@
 
 #include <linux/if_ether.h>
 #include <linux/ktime.h>
+#include <linux/sched/signal.h>
 
 #include "backend.h"
 #include "control.h"
@@ -206,6 +207,32 @@ static bool check_chain(struct crosstalk_run *run,
 	return false;
 }
 
+/*
+ * Watches the empty ring for a while.  Only tx->mutex is held, unlike in vhost's
+ * own busy polling, so that other guests can go on sending to this one.
+ */
+static bool busy_poll(struct crosstalk_run *run)
+{
+	struct vhost_virtqueue *vq = &run->nvq->vq;
+	unsigned int budget = crosstalk_busy_poll_us();
+	u64 end;
+
+	if (likely(!budget))
+		return false;
+
+	crosstalk_forward_flush(run);
+	end = ktime_get_ns() + budget * NSEC_PER_USEC;
+	do {
+		if (crosstalk_vring_poll(vq))
+			return true;
+		cpu_relax();
+	} while (!need_resched() && !signal_pending(current) &&
+		 !READ_ONCE(run->ep->dead) &&
+		 !crosstalk_has_work(&run->net->dev, vq) &&
+		 ktime_get_ns() < end);
+	return false;
+}
+
 /* Returns whether there is a chain; if not, the loop ends. */
 static bool next_chain(struct crosstalk_run *run, struct crosstalk_chain *chain)
 {
@@ -227,6 +254,8 @@ static bool next_chain(struct crosstalk_run *run, struct crosstalk_chain *chain)
 		}
 		/* Empty; look again after asking to be told. */
 		crosstalk_push_close(run->ep);
+		if (unlikely(busy_poll(run)))
+			continue;
 		if (likely(!crosstalk_vring_enable_notify(&run->net->dev, vq)))
 			return false;
 		vhost_disable_notify(&run->net->dev, vq);

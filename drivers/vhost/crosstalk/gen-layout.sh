@@ -305,6 +305,7 @@ have_member()
 	echo "/* Made by gen-layout.sh from Module.symvers and BTF of kernel $kver: do not edit. */"
 	have page_frag_cache_drain PAGE_FRAG_CACHE_DRAIN
 	have eventfd_signal EVENTFD_SIGNAL_COUNT
+	have vhost_vq_has_work VHOST_VQ_HAS_WORK
 	have vhost_vq_work_queue VHOST_VQ_WORK_QUEUE
 	have_member net_device gso_ipv4_max_size
 	have_member net_device miniq_ingress

@@ -543,6 +543,18 @@ bool crosstalk_vring_signal(struct vhost_virtqueue *vq)
 EXPORT_SYMBOL_FOR_CROSSTALK_TEST(crosstalk_vring_signal);
 
 /**
+ * crosstalk_vring_poll() - look for chains in a ring that was found empty
+ * @vq: virtqueue with notifications switched off
+ *
+ * Context: the queue's own worker, vq->mutex held; may fault and sleep.
+ * Return: 0 if there are none; else crosstalk_vring_fetch() knows more.
+ */
+int crosstalk_vring_poll(struct vhost_virtqueue *vq)
+{
+	return refresh_avail_idx(vq);
+}
+
+/**
  * crosstalk_vring_enable_notify() - ask the guest for a kick at its next chain
  * @dev: device of @vq
  * @vq: virtqueue, found empty

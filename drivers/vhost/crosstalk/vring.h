@@ -32,6 +32,7 @@ int crosstalk_vring_fetch(struct vhost_virtqueue *vq,
 int crosstalk_vring_add_used(struct vhost_virtqueue *vq,
 			     struct vring_used_elem *heads, unsigned int count);
 void crosstalk_vring_error(struct vhost_virtqueue *vq);
+int crosstalk_vring_poll(struct vhost_virtqueue *vq);
 bool crosstalk_vring_enable_notify(struct vhost_dev *dev,
 				   struct vhost_virtqueue *vq);
 bool crosstalk_vring_signal(struct vhost_virtqueue *vq);

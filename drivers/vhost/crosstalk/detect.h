@@ -77,7 +77,10 @@ struct crosstalk_answer {
  * @held: why the flow stays on the slow path whatever the answer is, or
  * CROSSTALK_FAST (tx->mutex; the TX loop's)
  * @held_until: jiffies when that ends (as @held)
- * @backoff: how often it was held in a row (as @held)
+ * @backoff: how often its receiver stalled in a row (as @held)
+ * @flaps: how often it changed its path too often in a row (as @held)
+ * @changes: changes to the direct path since @window (as @held)
+ * @window: jiffies (as @held)
  * @next: the answer to come (the detector's lock)
  * @posted: there is one (the detector's lock; read without)
  * @gone: out of the table (the detector's lock)
@@ -104,8 +107,11 @@ struct crosstalk_verdict {
 	u64 fast_bytes;
 	u64 slow_packets;
 	unsigned long held_until;
+	unsigned long window;
 	u8 held;
 	u8 backoff;
+	u8 flaps;
+	u8 changes;
 
 	struct crosstalk_answer next;
 	unsigned long asked;

@@ -31,8 +31,15 @@
 
 #include <trace/events/vhost_crosstalk.h>
 
-/* How long a flow with a frame that its receiver cannot have stays slow. */
+/*
+ * How often a flow may come back to the direct path within how long, before one
+ * more frame that its receiver cannot have keeps it on the slow path, and for
+ * how long; twice as long each time in a row.
+ */
+#define CHANGES_MAX 16
+#define CHANGES_TIME (HZ / 10)
 #define UNFIT_TIME (HZ / 10)
+#define UNFIT_BACKOFF_MAX 5
 
 /* The same for a receiver that stalls; twice as long each time in a row. */
 #define STALL_TIME (HZ / 100 ?: 1)
@@ -160,11 +167,36 @@ static enum crosstalk_next hold(struct crosstalk_run *run,
 	return go_slow(run, v);
 }
 
-/* Frames that the receiver cannot have rarely come alone. */
-static enum crosstalk_next hold_unfit(struct crosstalk_run *run,
-				      struct crosstalk_verdict *v)
+static bool is_window_over(const struct crosstalk_verdict *v)
 {
-	return hold(run, v, CROSSTALK_SLOW_UNFIT, UNFIT_TIME);
+	return time_after(jiffies, v->window + CHANGES_TIME);
+}
+
+/* The flow is on the direct path again. */
+static void note_change(struct crosstalk_verdict *v)
+{
+	v->slow = false;
+	if (is_window_over(v)) {
+		if (v->changes < CHANGES_MAX)
+			v->flaps = 0;
+		v->window = jiffies;
+		v->changes = 0;
+	}
+	v->changes++;
+}
+
+/* A frame that the receiver cannot have: is it one of many? */
+static enum crosstalk_next go_unfit(struct crosstalk_run *run,
+				    struct crosstalk_verdict *v)
+{
+	unsigned long time = UNFIT_TIME << v->flaps;
+
+	if (likely(v->changes < CHANGES_MAX) || is_window_over(v))
+		return go_slow(run, v);
+
+	if (v->flaps < UNFIT_BACKOFF_MAX)
+		v->flaps++;
+	return hold(run, v, CROSSTALK_SLOW_UNFIT, time);
 }
 
 /* A receiver that let us wait for too long is asked ever less often. */
@@ -201,7 +233,7 @@ static void note_slow(struct crosstalk_run *run,
 	if (crosstalk_detect(&run->ep->detect, &frame->key, &v))
 		go_slow(run, v);
 	else
-		hold_unfit(run, v);
+		go_unfit(run, v);
 }
 
 /* Lets the flow rest until what it sent before has had time to arrive. */
@@ -239,7 +271,7 @@ static enum crosstalk_next stop_for(struct crosstalk_run *run,
 	case CROSSTALK_PUSH_SLOW:
 		return hold_stalled(run, v);
 	case CROSSTALK_PUSH_UNFIT:
-		return hold_unfit(run, v);
+		return go_unfit(run, v);
 	default:
 		return go_slow(run, v);
 	}
@@ -269,7 +301,7 @@ static enum crosstalk_push_result open_peer(struct crosstalk_run *run,
 		if (crosstalk_push_backlog(&ep->push))
 			return crosstalk_park(ep, ep->push.peer, "backlog") ?
 			       CROSSTALK_PUSH_WAIT : CROSSTALK_PUSH_SLOW;
-		v->slow = false;
+		note_change(v);
 	}
 	return CROSSTALK_PUSH_OK;
 }
@@ -327,7 +359,7 @@ static enum crosstalk_next forward_by(struct crosstalk_run *run,
 		     is_held(v)))
 		return go_slow(run, v);
 	if (unlikely(!fits(&v->now.route->path, frame)))
-		return hold_unfit(run, v);
+		return go_unfit(run, v);
 
 	if (unlikely(v->blind != run->ep->blind)) {
 		v->blind = run->ep->blind;

@@ -74,6 +74,7 @@ static const char * const slow_names[] = {
 	[CROSSTALK_SLOW_TAP_SNDBUF] = "tap-sndbuf",
 	[CROSSTALK_SLOW_TAP_FILTER] = "tap-filter",
 	[CROSSTALK_SLOW_TAP_STEERING] = "tap-steering",
+	[CROSSTALK_SLOW_TAP_QUEUES] = "tap-queues",
 	[CROSSTALK_SLOW_SOCKET_FILTER] = "socket-filter",
 	[CROSSTALK_SLOW_BRIDGE_PROMISC] = "promisc-bridge",
 	[CROSSTALK_SLOW_BRIDGE_NETFILTER] = "bridge-netfilter",

@@ -173,6 +173,20 @@ static bool dest_has_steering(const struct crosstalk_query *query)
 	       rtnl_dereference(tun->steering_prog);
 }
 
+/*
+ * Which queue of several a frame goes to follows from its flow's hash, or from
+ * what the guest sent before.  Frames on another one could overtake it: guests
+ * serve their queues independently.
+ */
+static bool dest_has_queues(const struct crosstalk_query *query)
+{
+	const struct tun_struct *tun = netdev_priv(query->dst->dev);
+
+	if (query->dst->kind == CROSSTALK_BACKEND_TUN)
+		return tun->numqueues > 1;
+	return macvtap_tap(query->dst->dev)->numvtaps > 1;
+}
+
 /* TUNATTACHFILTER: any queue's, as the frame could go to any of them. */
 static bool dest_has_socket_filter(const struct crosstalk_query *query)
 {
@@ -205,6 +219,7 @@ static const struct crosstalk_rule dest_rules[] = {
 	{ dest_has_filter, CROSSTALK_SLOW_TAP_FILTER },
 	{ dest_has_steering, CROSSTALK_SLOW_TAP_STEERING },
 	{ dest_has_socket_filter, CROSSTALK_SLOW_SOCKET_FILTER },
+	{ dest_has_queues, CROSSTALK_SLOW_TAP_QUEUES },
 };
 
 /**

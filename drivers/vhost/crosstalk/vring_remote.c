@@ -116,11 +116,27 @@ static enum crosstalk_rx_result refresh_avail_idx(struct crosstalk_rx *rx)
 	return CROSSTALK_RX_OK;
 }
 
+static bool add_piece(struct crosstalk_rx *rx, void *kaddr, u32 size)
+{
+	struct crosstalk_rx_piece *piece = &rx->pieces[rx->nr_pieces];
+
+	if (rx->nr_pieces && piece[-1].addr + piece[-1].len == kaddr) {
+		piece[-1].len += size;
+		return true;
+	}
+	if (unlikely(rx->nr_pieces == CROSSTALK_RX_PIECES))
+		return false;
+
+	piece->addr = kaddr;
+	piece->len = size;
+	rx->nr_pieces++;
+	return true;
+}
+
 /* Adds user memory to the frame's pieces, one for each run of pages. */
 static enum crosstalk_rx_result add_user_pages(struct crosstalk_rx *rx,
 					       unsigned long addr, u64 len)
 {
-	struct crosstalk_rx_piece *piece;
 	void *kaddr;
 	u32 size;
 
@@ -131,17 +147,8 @@ static enum crosstalk_rx_result add_user_pages(struct crosstalk_rx *rx,
 			rx->missing = addr;
 			return CROSSTALK_RX_MISSING;
 		}
-
-		piece = &rx->pieces[rx->nr_pieces];
-		if (rx->nr_pieces && piece[-1].addr + piece[-1].len == kaddr) {
-			piece[-1].len += size;
-			continue;
-		}
-		if (unlikely(rx->nr_pieces == CROSSTALK_RX_PIECES))
+		if (unlikely(!add_piece(rx, kaddr, size)))
 			return CROSSTALK_RX_TOO_LARGE;
-		piece->addr = kaddr;
-		piece->len = size;
-		rx->nr_pieces++;
 	}
 	return CROSSTALK_RX_OK;
 }
@@ -324,63 +331,52 @@ static enum crosstalk_rx_result find_used(struct crosstalk_rx *rx,
 	return CROSSTALK_RX_OK;
 }
 
-static enum crosstalk_rx_result reserve_chains(struct crosstalk_rx *rx,
-					       size_t len)
+/* Adds the next chain, whatever it looks like. */
+static enum crosstalk_rx_result take_chain(struct crosstalk_rx *rx,
+					   size_t *want)
 {
+	struct crosstalk_rx_chain *chain = &rx->chains[rx->nr_chains];
 	struct vhost_virtqueue *vq = &rx->nvq->vq;
-	unsigned int max = vhost_vq_has(vq, VIRTIO_NET_F_MRG_RXBUF) ?
-			   CROSSTALK_RX_CHAINS : 1;
-	struct crosstalk_rx_chain *chain;
+	u16 idx = vq->last_avail_idx + rx->nr_chains;
 	enum crosstalk_rx_result ret;
-	__virtio16 *entry;
-	size_t before;
-	u16 idx;
+	const __virtio16 *entry;
+	size_t before = *want;
 
-	rx->left = CROSSTALK_RX_DESCS;
-	rx->nr_chains = 0;
-	rx->nr_pieces = 0;
-	while (len) {
-		if (unlikely(rx->nr_chains == max))
-			return CROSSTALK_RX_TOO_LARGE;
-
-		idx = vq->last_avail_idx + rx->nr_chains;
-		if (idx == vq->avail_idx) {
-			ret = refresh_avail_idx(rx);
-			if (unlikely(ret))
-				return ret;
-		}
-
-		chain = &rx->chains[rx->nr_chains];
-		ret = find_used(rx, chain);
+	if (idx == vq->avail_idx) {
+		ret = refresh_avail_idx(rx);
 		if (unlikely(ret))
 			return ret;
-
-		entry = at(rx, &rx->ring->avail, &vq->avail->ring[idx &
-							   (vq->num - 1)]);
-		if (unlikely(!entry))
-			return CROSSTALK_RX_MISSING;
-
-		before = len;
-		chain->head = vq16_to_cpu(vq, READ_ONCE(*entry));
-		ret = add_chain(rx, chain->head, &len);
-		if (unlikely(ret))
-			return ret;
-		chain->len = before - len;
-		if (unlikely(!chain->len))
-			return CROSSTALK_RX_BAD;
-		rx->nr_chains++;
 	}
+
+	ret = find_used(rx, chain);
+	if (unlikely(ret))
+		return ret;
+
+	entry = at(rx, &rx->ring->avail, &vq->avail->ring[idx & (vq->num - 1)]);
+	if (unlikely(!entry))
+		return CROSSTALK_RX_MISSING;
+
+	chain->head = vq16_to_cpu(vq, READ_ONCE(*entry));
+	ret = add_chain(rx, chain->head, want);
+	if (unlikely(ret))
+		return ret;
+	chain->len = before - *want;
+	if (unlikely(!chain->len))
+		return CROSSTALK_RX_BAD;
+	rx->nr_chains++;
 	return CROSSTALK_RX_OK;
 }
 
 /*
- * One plain buffer on one page, everything at hand: what most frames need.
- * Returns false for reserve_chains() to look at it from the start.
+ * Adds the next chain if it is what most are: one buffer, and what is used of it
+ * on one page, everything at hand.  Returns false for take_chain() to look at it
+ * from the start.
  */
-static bool reserve_plain(struct crosstalk_rx *rx, size_t len)
+static bool take_plain(struct crosstalk_rx *rx, size_t *want)
 {
+	struct crosstalk_rx_chain *chain = &rx->chains[rx->nr_chains];
 	struct vhost_virtqueue *vq = &rx->nvq->vq;
-	struct crosstalk_rx_chain *chain = &rx->chains[0];
+	u16 idx = vq->last_avail_idx + rx->nr_chains;
 	const struct vhost_iotlb_map *map;
 	vring_used_elem_t __user *elem;
 	const struct vring_desc *from;
@@ -388,14 +384,14 @@ static bool reserve_plain(struct crosstalk_rx *rx, size_t len)
 	struct vring_desc desc;
 	unsigned long addr;
 	void *kaddr;
+	u32 len;
 
-	if (unlikely(vq->last_avail_idx == vq->avail_idx &&
-		     refresh_avail_idx(rx)))
+	if (unlikely(idx == vq->avail_idx && refresh_avail_idx(rx)))
 		return false;
 
-	elem = &vq->used->ring[vq->last_used_idx & (vq->num - 1)];
-	entry = at(rx, &rx->ring->avail,
-		   &vq->avail->ring[vq->last_avail_idx & (vq->num - 1)]);
+	elem = &vq->used->ring[(vq->last_used_idx + rx->nr_chains) &
+			       (vq->num - 1)];
+	entry = at(rx, &rx->ring->avail, &vq->avail->ring[idx & (vq->num - 1)]);
 	chain->used_id = at(rx, &rx->ring->used, &elem->id);
 	if (unlikely(!entry || !chain->used_id ||
 		     offset_in_page(elem) > PAGE_SIZE - sizeof(*elem)))
@@ -411,25 +407,25 @@ static bool reserve_plain(struct crosstalk_rx *rx, size_t len)
 
 	load_desc(vq, &desc, from);
 	addr = vq64_to_cpu(vq, desc.addr);
+	len = min_t(size_t, vq32_to_cpu(vq, desc.len), *want);
 	if (desc.flags != cpu_to_vq16(vq, VRING_DESC_F_WRITE) ||
-	    vq32_to_cpu(vq, desc.len) < len || find_region(rx, addr))
+	    unlikely(!len) || unlikely(find_region(rx, addr)))
 		return false;
 	map = rx->map;
-	if (len - 1 > map->last - addr || !(map->perm & VHOST_ACCESS_WO))
+	if (unlikely(len - 1 > map->last - addr ||
+		     !(map->perm & VHOST_ACCESS_WO)))
 		return false;
 
 	addr += map->addr - map->start;
 	if (offset_in_page(addr) + len > PAGE_SIZE)
 		return false;
 	kaddr = crosstalk_mirror_at(rx->mirror, &rx->ring->data, addr);
-	if (unlikely(!kaddr))
+	if (unlikely(!kaddr || !add_piece(rx, kaddr, len)))
 		return false;
 
 	chain->len = len;
-	rx->nr_chains = 1;
-	rx->pieces[0].addr = kaddr;
-	rx->pieces[0].len = len;
-	rx->nr_pieces = 1;
+	*want -= len;
+	rx->nr_chains++;
 	return true;
 }
 
@@ -438,7 +434,8 @@ static bool reserve_plain(struct crosstalk_rx *rx, size_t len)
  * @rx: opened ring
  * @len: bytes, virtio-net header included
  *
- * Afterwards rx->pieces has exactly @len bytes.  Nothing is consumed.
+ * Afterwards rx->pieces has exactly @len bytes, which is not 0.  Nothing is
+ * consumed.
  *
  * Context: as between open and close.
  * Return: CROSSTALK_RX_OK or what is in the way.
@@ -446,9 +443,25 @@ static bool reserve_plain(struct crosstalk_rx *rx, size_t len)
 enum crosstalk_rx_result crosstalk_rx_reserve(struct crosstalk_rx *rx,
 					      size_t len)
 {
-	if (likely(reserve_plain(rx, len)))
-		return CROSSTALK_RX_OK;
-	return reserve_chains(rx, len);
+	struct vhost_virtqueue *vq = &rx->nvq->vq;
+	unsigned int max = vhost_vq_has(vq, VIRTIO_NET_F_MRG_RXBUF) ?
+			   CROSSTALK_RX_CHAINS : 1;
+	enum crosstalk_rx_result ret;
+
+	rx->left = CROSSTALK_RX_DESCS;
+	rx->nr_chains = 0;
+	rx->nr_pieces = 0;
+	do {
+		if (unlikely(rx->nr_chains == max))
+			return CROSSTALK_RX_TOO_LARGE;
+		if (likely(take_plain(rx, &len)))
+			continue;
+		ret = take_chain(rx, &len);
+		if (unlikely(ret))
+			return ret;
+	} while (len);
+
+	return CROSSTALK_RX_OK;
 }
 
 /**

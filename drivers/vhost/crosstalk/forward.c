@@ -276,7 +276,7 @@ static enum crosstalk_next forward_frame(struct crosstalk_run *run,
 		goto slow;
 	}
 
-	if (ep->expect_slow) {
+	if (ep->expect_slow && run->can_batch) {
 		next = forward_expected(run, chain);
 		if (likely(next != CROSSTALK_SLOW))
 			goto was_slow;
@@ -359,7 +359,6 @@ void crosstalk_forward(struct crosstalk_endpoint *ep)
 	};
 
 	run.can_push = crosstalk_direct() && !run.nvq->vhost_hlen &&
-		       run.can_batch &&
 		       (run.nvq->sock_hlen == sizeof(struct virtio_net_hdr) ||
 			run.nvq->sock_hlen ==
 			sizeof(struct virtio_net_hdr_mrg_rxbuf)) &&

@@ -17,7 +17,7 @@ struct crosstalk_tunables crosstalk_tunables = {
 	.enable = 1,
 	.direct = 1,
 	.batch = VHOST_NET_BATCH,
-	.backpressure_us = 2000,
+	.backpressure_us = 20000,
 	.revalidate_ms = CROSSTALK_REVALIDATE_DEFAULT,
 };
 
@@ -103,7 +103,7 @@ TUNABLE(batch, 1, VHOST_NET_BATCH, NULL);
 MODULE_PARM_DESC(batch, "Frames handed on at a time, 1 to 64 (default: 64)");
 
 TUNABLE(backpressure_us, 0, USEC_PER_SEC, NULL);
-MODULE_PARM_DESC(backpressure_us, "Microseconds that a sender waits for a receiver's buffers, 0 to 1000000 (default: 2000)");
+MODULE_PARM_DESC(backpressure_us, "Microseconds that a sender waits for a receiver's buffers, 0 to 1000000 (default: 20000)");
 
 /* Answers that were to hold for longer end at once. */
 TUNABLE(revalidate_ms, CROSSTALK_REVALIDATE_MIN, CROSSTALK_REVALIDATE_MAX,

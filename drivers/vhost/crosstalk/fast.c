@@ -36,7 +36,7 @@
  * more frame that its receiver cannot have keeps it on the slow path, and for
  * how long; twice as long each time in a row.
  */
-#define CHANGES_MAX 16
+#define CHANGES_MAX 64
 #define CHANGES_TIME (HZ / 10)
 #define UNFIT_TIME (HZ / 10)
 #define UNFIT_BACKOFF_MAX 5
@@ -272,6 +272,8 @@ static enum crosstalk_next stop_for(struct crosstalk_run *run,
 		return hold_stalled(run, v);
 	case CROSSTALK_PUSH_UNFIT:
 		return go_unfit(run, v);
+	case CROSSTALK_PUSH_HELD:
+		return CROSSTALK_SLOW;
 	default:
 		return go_slow(run, v);
 	}
@@ -286,12 +288,16 @@ static enum crosstalk_push_result open_peer(struct crosstalk_run *run,
 {
 	struct crosstalk_endpoint *ep = run->ep;
 	enum crosstalk_push_result ret;
+	enum crosstalk_slow why;
 
 	if (!ep->push.peer || ep->push.route != v->now.route) {
 		crosstalk_push_close(ep);
 		/* Asked for each batch: tcpdump wants to see the next one. */
-		if (crosstalk_verdict_tapped(v))
-			return CROSSTALK_PUSH_SLOW;
+		why = crosstalk_verdict_tapped(v);
+		if (unlikely(why)) {
+			hold(run, v, why, STALL_TIME);
+			return CROSSTALK_PUSH_HELD;
+		}
 		ret = crosstalk_push_open(ep, v->now.route);
 		if (unlikely(ret))
 			return ret;

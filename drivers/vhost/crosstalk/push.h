@@ -24,6 +24,7 @@ enum crosstalk_push_result {
 	CROSSTALK_PUSH_BUSY,	/* others hold the receiver's queue */
 	CROSSTALK_PUSH_SLOW,	/* this receiver cannot have frames now */
 	CROSSTALK_PUSH_UNFIT,	/* this receiver cannot have this frame */
+	CROSSTALK_PUSH_HELD,	/* its flow has just been put on the slow path */
 	CROSSTALK_PUSH_FAULT,	/* the sender's memory must be faulted in */
 };
 

@@ -27,15 +27,18 @@
 #include "ktap.h"
 #include "vpeer.h"
 
-#define RING	256
-#define WARM_UP	512
+#define RING		256
+#define MAX_RING	1024
+#define WARM_UP		1024
+#define MAX_PAIRS	32
 
 struct bench {
 	const char *name, *title;
-	enum { STREAM, PING, HOST } mode;
+	enum { STREAM, PING, HOST, COPY } mode;
 	enum vp_kind kind;
 	u32 size, window, rx_buf;
-	u64 frames;
+	u64 frames;		/* of all pairs */
+	unsigned int ring, macs, pairs;	/* 0: RING, 1, 1 */
 };
 
 static const struct bench benches[] = {
@@ -46,20 +49,36 @@ static const struct bench benches[] = {
 	{ "host", "60 B to the host", HOST, VP_UDP4, 60, 128, 2048, 40000 },
 	{ "host1500", "1500 B to the host", HOST, VP_UDP4, 1500, 128, 2048,
 	  40000 },
+	/* What grows with the number of addresses, and of machines */
+	{ "mac", "60 B, ring of 1024", STREAM, VP_RAW, 60, 128, 2048, 40000,
+	  MAX_RING },
+	{ "macs", "60 B, ring of 1024, 1000 addresses", STREAM, VP_RAW, 60, 128,
+	  2048, 40000, MAX_RING, 1000 },
+	/* The window of all together must fit a CPU's backlog. */
+	{ "pair", "60 B, window of 24", STREAM, VP_RAW, 60, 24, 2048, 40000 },
+	{ "pairs", "60 B, window of 24, 64 machines", STREAM, VP_RAW, 60, 24,
+	  2048, 80000, RING, 1, MAX_PAIRS },
+	/* What nobody can beat */
+	{ "memcpy", "64000 B memcpy()", COPY, VP_RAW, 64000, 1, 0, 4000 },
 };
 
+/* One for each pair. */
 struct shared {
 	u64 sent, rcvd;		/* frames */
+	u64 from_ns;
 	u64 start_ns, end_ns;
-	bool waiting, ready, done;
+	bool waiting, ready, warm, done;
 	char tap[16];
 };
 
-static struct shared *sh;
+static struct shared *pairs;
+static struct shared *sh;	/* this pair's */
+static bool *go;
 static int credit_fd;
 static struct vp_peer peer;
 static const struct bench *b;
-static u64 frames;
+static u64 frames;		/* a pair's */
+static unsigned int ring, macs, npairs;
 
 static void die(const char *what)
 {
@@ -85,8 +104,8 @@ static void open_peer(unsigned int index)
 	struct vp_cfg c;
 
 	vp_cfg_default(&c);
-	c.rx_num = RING;
-	c.tx_num = RING;
+	c.rx_num = ring;
+	c.tx_num = ring;
 	c.rx_buf = b->rx_buf;
 	c.tx_buf = 65535;
 	if (vp_open(&peer, &c, index) || vp_start(&peer))
@@ -96,7 +115,8 @@ static void open_peer(unsigned int index)
 }
 
 /* The same frame in every slot; avail entries that never change. */
-static void prepare_tx(const u8 *dmac, unsigned int from, unsigned int to)
+static void prepare_tx(const u8 *dmac, unsigned int from, unsigned int to,
+		       unsigned int at)
 {
 	struct vp_ring *r = &peer.qp[0].tx;
 	struct vp_flow_id id = { from, to, 0, 0 };
@@ -104,11 +124,17 @@ static void prepare_tx(const u8 *dmac, unsigned int from, unsigned int to)
 	unsigned int i;
 	u32 len;
 
-	for (i = 0; i < RING; i++) {
+	for (i = 0; i < ring; i++) {
 		struct vp_slot *s = &r->slot[i];
 
 		len = vp_frame_build(s->buf + VP_HDR_ROOM, &h, b->kind, id, i,
 				     b->size, dmac, 0);
+		/* The receiver's further addresses */
+		if (i % macs) {
+			s->buf[VP_HDR_ROOM + at + 3] = 0xee;
+			s->buf[VP_HDR_ROOM + at + 4] = i % macs >> 8;
+			s->buf[VP_HDR_ROOM + at + 5] = i % macs;
+		}
 		s->hdr = s->buf + VP_HDR_ROOM - peer.hlen;
 		memcpy(s->hdr, &h, peer.hlen);
 		r->desc[i].addr = s->gpa + VP_HDR_ROOM - peer.hlen;
@@ -139,10 +165,10 @@ static u64 take(void)
 	u64 n = 0, seen;
 
 	for (at = r->used_idx; at != now; at += seen) {
-		const struct vring_used_elem *e = &r->used->ring[at % RING];
-		const struct vp_slot *s = &r->slot[at % RING];
+		const struct vring_used_elem *e = &r->used->ring[at % ring];
+		const struct vp_slot *s = &r->slot[at % ring];
 
-		if (e->id != r->avail->ring[at % RING]) {
+		if (e->id != r->avail->ring[at % ring]) {
 			fprintf(stderr, "bench_pair: buffers out of order\n");
 			exit(1);
 		}
@@ -172,6 +198,17 @@ static u64 wait_frames(void)
 	return n;
 }
 
+/* The receiver sends from all its addresses, so that the bridge knows them. */
+static void introduce(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < macs; i += 64) {
+		send_some(vp_min(64U, macs - i));
+		vp_sleep_ms(2);
+	}
+}
+
 static void receiver(unsigned int index)
 {
 	u64 left = WARM_UP + frames, got = 0, n;
@@ -179,9 +216,9 @@ static void receiver(unsigned int index)
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	open_peer(index);
-	vp_mac(dmac, 0);
-	prepare_tx(dmac, index, 0);
-	send_some(1);		/* so that the bridge knows us */
+	vp_mac(dmac, index - 1);
+	prepare_tx(dmac, index, index - 1, 6);
+	introduce();
 	strcpy(sh->tap, peer.tap);
 	__atomic_store_n(&sh->ready, true, __ATOMIC_RELEASE);
 	while (got < left) {
@@ -269,26 +306,53 @@ static void to_host(u64 n)
 	}
 }
 
-static void measure(void)
+static void run_stream(void)
+{
+	stream(WARM_UP);
+	/* All pairs at once */
+	__atomic_store_n(&sh->warm, true, __ATOMIC_RELEASE);
+	while (!__atomic_load_n(go, __ATOMIC_ACQUIRE))
+		vp_sleep_ms(1);
+	sh->from_ns = vp_now_ns();
+	stream(WARM_UP + frames);
+}
+
+static void run_ping(void)
+{
+	ping(WARM_UP);
+	sh->from_ns = vp_now_ns();
+	ping(frames);
+	sh->end_ns = vp_now_ns();
+}
+
+static void run_host(void)
+{
+	to_host(WARM_UP);
+	sh->from_ns = vp_now_ns();
+	to_host(frames);
+	sh->end_ns = vp_now_ns();
+}
+
+/* Guests 2 * pair and, unless it is the host, 2 * pair + 1. */
+static void run_pair(unsigned int pair)
 {
 	bool wait_ep = ctl_loaded();
-	u64 from, ns = 0;
+	unsigned int index = 2 * pair;
 	pid_t pid = 0;
 	u8 dmac[6];
 
-	memset(sh, 0, sizeof(*sh));
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	credit_fd = eventfd(0, EFD_CLOEXEC);
-	vp_bridge_add("br0", 0);
-	vp_mac(dmac, 1);
+	vp_mac(dmac, index + 1);
 	if (b->mode == HOST) {
 		vp_link_mac("br0", dmac);
 	} else {
 		pid = fork();
 		if (!pid)
-			receiver(1);
+			receiver(index + 1);
 	}
-	open_peer(0);
-	prepare_tx(dmac, 0, 1);
+	open_peer(index);
+	prepare_tx(dmac, index, index + 1, 0);
 	while (pid && !__atomic_load_n(&sh->ready, __ATOMIC_ACQUIRE))
 		vp_sleep_ms(1);
 	if (wait_ep) {
@@ -301,36 +365,84 @@ static void measure(void)
 
 	switch (b->mode) {
 	case STREAM:
-		stream(WARM_UP);
-		from = vp_now_ns();
-		stream(WARM_UP + frames);
-		ns = sh->end_ns - from;
+		run_stream();
 		break;
 	case PING:
-		ping(WARM_UP);
-		from = vp_now_ns();
-		ping(frames);
-		ns = vp_now_ns() - from;
+		run_ping();
 		break;
-	case HOST:
-		to_host(WARM_UP);
-		from = vp_now_ns();
-		to_host(frames);
-		ns = vp_now_ns() - from;
-		break;
+	default:
+		run_host();
 	}
 	WRITE_ONCE(sh->done, true);
-	if (b->mode == PING)
-		printf("{\"case\": \"%s\", \"metric\": \"round trip\", \"unit\": \"us\", \"better\": \"lower\", \"value\": %.3f}\n",
-		       b->title, ns / 1e3 / frames);
-	else
-		printf("{\"case\": \"%s\", \"metric\": \"rate\", \"unit\": \"frames/s\", \"better\": \"higher\", \"value\": %.1f}\n",
-		       b->title, frames * 1e9 / ns);
-	fflush(stdout);
 	if (pid)
 		waitpid(pid, NULL, 0);
 	vp_close(&peer);
-	close(credit_fd);
+	exit(0);
+}
+
+static void run_copy(void)
+{
+	u8 *from = malloc(b->size), *to = malloc(b->size);
+	u64 n;
+
+	if (!from || !to)
+		die("malloc");
+	memset(from, 1, b->size);
+	memset(to, 2, b->size);
+	pairs[0].from_ns = vp_now_ns();
+	for (n = 0; n < frames; n++) {
+		memcpy(to, from, b->size);
+		/* Somebody could look. */
+		__asm__ volatile("" : : "r" (to) : "memory");
+	}
+	pairs[0].end_ns = vp_now_ns();
+	free(from);
+	free(to);
+}
+
+static void run_pairs(void)
+{
+	unsigned int i;
+	int status;
+
+	vp_bridge_add("br0", 0);
+	for (i = 0; i < npairs; i++) {
+		sh = &pairs[i];
+		if (!fork())
+			run_pair(i);
+	}
+	for (i = 0; b->mode == STREAM && i < npairs; i++)
+		while (!__atomic_load_n(&pairs[i].warm, __ATOMIC_ACQUIRE) &&
+		       !waitpid(-1, &status, WNOHANG))
+			vp_sleep_ms(1);
+	__atomic_store_n(go, true, __ATOMIC_RELEASE);
+	for (i = 0; i < npairs; i++)
+		if (waitpid(-1, &status, 0) < 0 || status)
+			die("a pair has failed");
+}
+
+static void measure(void)
+{
+	u64 from = ~0ULL, end = 0;
+	unsigned int i;
+
+	memset(pairs, 0, MAX_PAIRS * sizeof(*pairs));
+	*go = false;
+	if (b->mode == COPY)
+		run_copy();
+	else
+		run_pairs();
+	for (i = 0; i < npairs; i++) {
+		from = vp_min(from, pairs[i].from_ns);
+		end = vp_max(end, pairs[i].end_ns);
+	}
+	if (b->mode == PING)
+		printf("{\"case\": \"%s\", \"metric\": \"round trip\", \"unit\": \"us\", \"better\": \"lower\", \"value\": %.3f}\n",
+		       b->title, (end - from) / 1e3 / frames);
+	else
+		printf("{\"case\": \"%s\", \"metric\": \"rate\", \"unit\": \"frames/s\", \"better\": \"higher\", \"value\": %.1f}\n",
+		       b->title, npairs * frames * 1e9 / (end - from));
+	fflush(stdout);
 }
 
 static void usage(FILE *f)
@@ -366,10 +478,11 @@ int main(int argc, char **argv)
 	setpgid(0, 0);
 	if (unshare(CLONE_NEWNET))
 		die("unshare (are you root?)");
-	sh = mmap(NULL, sizeof(*sh), PROT_READ | PROT_WRITE,
-		  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (sh == MAP_FAILED)
+	pairs = mmap(NULL, (MAX_PAIRS + 1) * sizeof(*pairs),
+		     PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (pairs == MAP_FAILED)
 		die("mmap");
+	go = (bool *)(pairs + MAX_PAIRS);
 	for (i = 0; i < VP_ARRAY_SIZE(benches); i++) {
 		bool wanted = optind == argc;
 
@@ -378,7 +491,10 @@ int main(int argc, char **argv)
 		if (!wanted)
 			continue;
 		b = &benches[i];
-		frames = fixed ?: b->frames * percent / 100;
+		ring = b->ring ?: RING;
+		macs = b->macs ?: 1;
+		npairs = b->pairs ?: 1;
+		frames = (fixed ?: b->frames * percent / 100) / npairs;
 		measure();
 		done++;
 	}

@@ -54,12 +54,15 @@ install: module
 	install -D -m 644 -t $(DESTDIR)/usr/share/man/man8 Documentation/crosstalk.8
 	install -D -m 755 -t $(DESTDIR)/usr/sbin scripts/crosstalk
 
-.PHONY: check quick demo bench vm
+.PHONY: check quick soak demo bench vm
 check:
 	@scripts/check
 
 quick:
 	@scripts/check --quick
+
+soak:
+	@scripts/check --soak
 
 demo:
 	@scripts/demo
@@ -82,6 +85,7 @@ help:
 	@echo 'make demo                       two real guests in a VM, with and without the module'
 	@echo 'make check                      all tests, on every supported kernel'
 	@echo 'make quick                      the tests that a User Mode Linux can run, in seconds'
+	@echo 'make soak                       the longest runs of the tests, for an hour or more'
 	@echo 'make bench                      speed, measured in a VM'
 	@echo 'make vm                         a shell in a VM with the module'
 	@echo 'make clean                      remove build/ (kernels stay in the cache)'

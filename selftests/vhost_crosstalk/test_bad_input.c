@@ -245,7 +245,7 @@ static const struct ktap_case cases[] = {
 	{ "viommu", viommu },
 	{ "busyloop", busyloop, 100, true },
 	{ "packet_socket", packet_socket },
-	{ "zerocopy", zerocopy, .lacks = no_vhost_module },
+	{ "zerocopy", zerocopy, .lacks = no_vhost_module, .slow = true },
 	{ "becomes_odd", becomes_odd },
 };
 

@@ -211,12 +211,12 @@ static const struct ktap_case cases[] = {
 	{ "layouts", layouts },
 	{ "big", big },
 	{ "ping_pong", ping_pong },
-	{ "busy_poll", busy_poll },
-	{ "mesh", mesh },
-	{ "policy", policy },
+	{ "busy_poll", busy_poll, .slow = true },
+	{ "mesh", mesh, .slow = true },
+	{ "policy", policy, .slow = true },
 	{ "changes", changes },
 	{ "reload", reload, 100 },
-	{ "killed", killed, 100 },
+	{ "killed", killed, 100, .slow = true },
 };
 
 int main(int argc, char **argv)

@@ -284,7 +284,7 @@ static void kprobes_off(void)
 static const struct ktap_case cases[] = {
 	{ "nomem_attach", nomem_attach, 200, false, no_failslab },
 	{ "nomem_load", nomem_load, 100, false, no_failslab },
-	{ "nomem_random", nomem_random, .lacks = no_failslab },
+	{ "nomem_random", nomem_random, .lacks = no_failslab, .slow = true },
 	{ "kprobes_off", kprobes_off, .lacks = no_kprobes },
 };
 

@@ -145,7 +145,7 @@ static const struct ktap_case cases[] = {
 	{ "under_traffic", under_traffic, 100 },
 	{ "with_reload", with_reload, 100 },
 	{ "in_ioctl", in_ioctl, 100 },
-	{ "everybody", everybody },
+	{ "everybody", everybody, .slow = true },
 };
 
 int main(int argc, char **argv)

@@ -479,13 +479,13 @@ static void pressure(void)
 
 static const struct ktap_case cases[] = {
 	{ "revoked", revoked },
-	{ "moved", moved },
+	{ "moved", moved, .slow = true },
 	{ "stopped", stopped },
 	{ "wiped_pages", wiped_pages },
 	{ "forked", forked },
 	{ "merged", merged },
 	{ "huge", huge, .lacks = lacks_huge },
-	{ "pressure", pressure },
+	{ "pressure", pressure, .slow = true },
 };
 
 int main(int argc, char **argv)

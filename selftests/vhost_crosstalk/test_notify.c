@@ -138,11 +138,11 @@ static void batch(void)
 }
 
 static const struct ktap_case cases[] = {
-	{ "sndbuf", sndbuf },
+	{ "sndbuf", sndbuf, .slow = true },
 	{ "slow_port", slow_port },
 	{ "ping_pong", ping_pong, 120 },
 	{ "windows", windows },
-	{ "small_rings", small_rings, 120 },
+	{ "small_rings", small_rings, 120, .slow = true },
 	{ "spinning", spinning },
 	{ "batch", batch },
 };

@@ -265,8 +265,10 @@ static void order(unsigned int peers, u32 window, unsigned int share)
 	ktap_msg("%u guests: %llu frames, %u changes, %llu rests, %llu frames/s",
 		 peers, vp_total(o.w), n, direct_sum(o.w, "tx_settles"),
 		 vp_total(o.w) * 1000 / ms);
-	ktap_assert(n < 20 || direct_sum(o.w, "tx_settles"),
-		    "no flow ever changed to the direct path");
+	/* A loaded machine's frames are old enough to need no rest. */
+	ktap_assert(n < 20 || (direct_sum(o.w, "tx_fast_packets") &&
+			       direct_sum(o.w, "tx_slow_packets")),
+		    "all frames took the same path");
 	vp_quiesce(o.w);
 	show_drops(&o);
 	fast = direct_end(o.w);
@@ -293,8 +295,8 @@ static void eight(void)
 
 static const struct ktap_case cases[] = {
 	{ "two", two, 400 },
-	{ "three", three, 400 },
-	{ "eight", eight, 400 },
+	{ "three", three, 400, .slow = true },
+	{ "eight", eight, 400, .slow = true },
 };
 
 int main(int argc, char **argv)

@@ -112,9 +112,9 @@ static void queues(void)
 
 static const struct ktap_case cases[] = {
 	{ "two", two, 300 },
-	{ "mixed", mixed, 100 },
-	{ "big", big, 100 },
-	{ "ping_pong", ping_pong, 100 },
+	{ "mixed", mixed, 100, .slow = true },
+	{ "big", big, 100, .slow = true },
+	{ "ping_pong", ping_pong, 100, .slow = true },
 	{ "queues", queues, 100, true },
 };
 

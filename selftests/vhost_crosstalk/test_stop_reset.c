@@ -223,7 +223,7 @@ static const struct ktap_case cases[] = {
 	{ "dirty_log", dirty_log },
 	{ "new_features", new_features },
 	{ "everything", everything },
-	{ "everything_reload", everything_reload, 120 },
+	{ "everything_reload", everything_reload, 120, .slow = true },
 };
 
 int main(int argc, char **argv)

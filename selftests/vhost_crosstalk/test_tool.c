@@ -671,10 +671,10 @@ static void test_reasons(void)
 }
 
 static const struct ktap_case cases[] = {
-	{ "status", test_status },
-	{ "alone", test_alone },
+	{ "status", test_status, .slow = true },
+	{ "alone", test_alone, .slow = true },
 	{ "switches", test_switches },
-	{ "top", test_top },
+	{ "top", test_top, .slow = true },
 	{ "trace", test_trace, .lacks = no_tracing },
 	{ "abi", test_abi },
 	{ "reasons", test_reasons },

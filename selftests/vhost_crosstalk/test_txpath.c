@@ -207,7 +207,7 @@ static const struct ktap_case cases[] = {
 	{ "indirect", indirect },
 	{ "legacy", legacy },
 	{ "legacy_mrg", legacy_mrg },
-	{ "page_limit", page_limit, 100 },
+	{ "page_limit", page_limit, 100, .slow = true },
 	{ "jumbo", jumbo },
 	{ "gso", gso },
 	{ "gso_to_plain", gso_to_plain },

@@ -442,6 +442,7 @@ struct vp_world {
 	unsigned int dump;	/* incremented: all peers print their state */
 	bool send[VP_MAX_PEERS][VP_MAX_PEERS];	/* the traffic matrix */
 	bool lossy[VP_MAX_PEERS];	/* loss to or from it is no failure */
+	bool crowded[VP_MAX_PEERS];	/* its tap may drop, but not for ever */
 	struct vp_peer_shm peer[VP_MAX_PEERS];
 	int wake[VP_MAX_PEERS];		/* eventfds */
 	struct vp_flow flow[VP_MAX_PEERS][VP_MAX_PEERS][VP_MAX_SUB];

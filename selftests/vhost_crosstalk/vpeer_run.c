@@ -348,7 +348,8 @@ static void watch_flows(struct runner *r)
 		     q < r->p.cfg.queues * VP_KINDS; q++) {
 			struct vp_flow *f = &w->flow[r->self][dst][q];
 			u64 acked = READ_ONCE(f->acked);
-			bool lossy = w->lossy[r->self] || w->lossy[dst];
+			bool lossy = w->lossy[r->self] || w->lossy[dst] ||
+				     w->crowded[dst];
 
 			if (acked != r->seen[dst][q] || f->sent == acked ||
 			    !r->seen_ms[dst][q]) {
@@ -417,7 +418,7 @@ static void nap(struct runner *r)
 	if (r->w->event && r->w->event_ms)
 		timeout = vp_min(timeout, (int)r->w->event_ms);
 	for (q = 0; q < r->w->n; q++)
-		if (r->w->lossy[q])
+		if (r->w->lossy[q] || r->w->crowded[q])
 			timeout = vp_min(timeout, FORGIVE_MS);
 	if (!pending && !can_send(r) && quiet == READ_ONCE(r->w->quiet)) {
 		ret = poll(pfd, n, timeout);
@@ -648,6 +649,11 @@ static bool strict(struct vp_world *w, unsigned int i, unsigned int j)
 	return w->send[i][j] && !w->lossy[i] && !w->lossy[j];
 }
 
+static bool exact(struct vp_world *w, unsigned int i, unsigned int j)
+{
+	return strict(w, i, j) && !w->crowded[j];
+}
+
 static u64 flow_total(struct vp_world *w, unsigned int i, unsigned int j)
 {
 	unsigned int q;
@@ -746,7 +752,7 @@ void vp_quiesce(struct vp_world *w)
 	}
 	for (i = 0; i < w->n; i++) {
 		for (j = 0; j < w->n; j++) {
-			for (q = 0; strict(w, i, j) && q < VP_MAX_SUB; q++) {
+			for (q = 0; exact(w, i, j) && q < VP_MAX_SUB; q++) {
 				struct vp_flow *f = &w->flow[i][j][q];
 
 				while (READ_ONCE(f->acked) != f->sent) {
@@ -803,7 +809,7 @@ void vp_check(struct vp_world *w)
 		for (j = 0; j < w->n; j++) {
 			for (q = 0; q < VP_MAX_SUB; q++) {
 				struct vp_flow *f = &w->flow[i][j][q];
-				bool s = strict(w, i, j);
+				bool s = exact(w, i, j);
 
 				if (!(f->dup || f->reordered || (s && f->lost)))
 					continue;

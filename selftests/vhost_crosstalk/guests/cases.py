@@ -518,6 +518,9 @@ def receive_logged(one, two, migration, held_mb):
     check(migration.passes(), "the migration ended too early")
     got = two.tap_counters()["got"] - got
     check(got > 100, f"only {got} frames came while the dirty log was on")
+    wait("the verdict says why", lambda:
+         re.search(rf"{one.mac} {two.mac} 0 migration ",
+                   endpoint(one)["verdicts"]))
     check(endpoint(two)["rx_fast_packets"] == fast,
           "frames were placed in a guest's memory while its dirty log was "
           f"on: {fast} and now {endpoint(two)['rx_fast_packets']}")

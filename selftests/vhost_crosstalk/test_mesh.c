@@ -483,7 +483,7 @@ static void eight(void)
 
 static void three(void)
 {
-	mesh(3, ktap_count("CROSSTALK_ROUNDS", 200, 15));
+	mesh(3, ktap_count("CROSSTALK_ROUNDS", 200, 8));
 }
 
 /*
@@ -500,7 +500,7 @@ static void swap_kick(struct vp_peer *p, u64 n)
 static void eventfds(void)
 {
 	struct vp_traffic t = { .min = 60, .max = 1514, .window = 32 };
-	unsigned int i, n = ktap_count("CROSSTALK_CYCLES", 500, 60);
+	unsigned int i, n = ktap_count("CROSSTALK_CYCLES", 500, 40);
 	struct vp_world *w;
 
 	vp_cfg_default(&cfg);

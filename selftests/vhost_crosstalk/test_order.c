@@ -21,7 +21,7 @@
 #include "vpeer.h"
 
 #define FULL	9000000
-#define QUICK	30000
+#define QUICK	20000
 #define STUCK_MS 20000
 
 struct order {

@@ -37,8 +37,11 @@
 
 #define ETH_P_OURS	0x88b5
 #define MAX_FRAMES	32
-#define TRIES		40
-#define SETTLE_MS	3
+#define TRY_MS		4000	/* for a kind to take the direct path */
+#define PAUSE_MAX_MS	128
+#define SETTLE_MS	3	/* for frames that nobody expects */
+#define ALONE_MS	5	/* for frames without the direct path */
+#define ALONE_LONG_MS	250
 #define FLOW_LEN	18
 
 enum { A, B, C };
@@ -623,35 +626,32 @@ static void sort_flows(struct record *r)
 	}
 }
 
-static void shoot(const struct world *w, const struct burst *b,
-		  struct record *r)
+static void begin(struct record *r)
 {
-	u64 end = vp_now_ms() + 1000 * vp_slowness();
-	struct counters before;
-	unsigned int i, k;
-
 	lab_poll(&lab);
 	lab_forget(&lab);
-	read_counters(&before);
+	read_counters(&r->count);
 	r->tx_packets = ep_count("tx_packets");
 	r->tx_bytes = ep_count("tx_bytes");
 	r->tx_errors = ep_count("tx_errors");
 	r->fast = ep_count("tx_fast_packets");
-	for (i = 0; i < b->n; i++)
-		lab_send(&lab, A, &b->f[i].h, b->f[i].data, b->f[i].len);
-	lab_kick(&lab, A);
-	lab_wait_sent(&lab);
-	/* Where the last one is dropped there is nothing but time to go by. */
-	while (!w->slow && !last_arrived() && vp_now_ms() < end) {
-		sched_yield();
-		lab_poll(&lab);
-	}
-	lab_wait_quiet(&lab, w->slow || lab.nsock ? SETTLE_MS * vp_slowness() :
-						    1);
-	read_counters(&r->count);
+}
+
+static void count_since(const struct counters *since, struct counters *c)
+{
+	unsigned int i, k;
+
+	read_counters(c);
 	for (i = 0; i <= lab.n; i++)
 		for (k = 0; k < 16; k++)
-			r->count.v[i][k] -= before.v[i][k];
+			c->v[i][k] -= since->v[i][k];
+}
+
+static void end(struct record *r)
+{
+	struct counters since = r->count;
+
+	count_since(&since, &r->count);
 	r->tx_packets = ep_count("tx_packets") - r->tx_packets;
 	r->tx_bytes = ep_count("tx_bytes") - r->tx_bytes;
 	r->tx_errors = ep_count("tx_errors") - r->tx_errors;
@@ -660,6 +660,60 @@ static void shoot(const struct world *w, const struct burst *b,
 	memcpy(r->seen, lab.seen, lab.nseen * sizeof(lab.seen[0]));
 	sort_flows(r);
 	lab.nseen = 0;
+}
+
+static void send_burst(const struct burst *b)
+{
+	unsigned int i;
+
+	for (i = 0; i < b->n; i++)
+		lab_send(&lab, A, &b->f[i].h, b->f[i].data, b->f[i].len);
+	lab_kick(&lab, A);
+	lab_wait_sent(&lab);
+}
+
+/* Without the direct path: what comes, until nothing has come for @ms. */
+static void shoot_alone(const struct world *w, const struct burst *b,
+			struct record *r, unsigned int ms)
+{
+	u64 limit = vp_now_ms() + 1000 * vp_slowness();
+
+	begin(r);
+	send_burst(b);
+	/* Where the last one is dropped there is nothing but time to go by. */
+	while (!w->slow && !last_arrived() && vp_now_ms() < limit) {
+		sched_yield();
+		lab_poll(&lab);
+	}
+	lab_wait_quiet(&lab, ms * vp_slowness());
+	end(r);
+}
+
+static bool all_came(const struct counters *since, const struct record *was)
+{
+	struct counters c;
+
+	if (lab.nseen < was->n)
+		return false;
+	count_since(since, &c);
+	return !memcmp(&c, &was->count, sizeof(c));
+}
+
+/* With it: until all that came without has come, and no more. */
+static void shoot(const struct world *w, const struct burst *b,
+		  const struct record *was, struct record *r)
+{
+	u64 limit = vp_now_ms() + 1000 * vp_slowness();
+
+	begin(r);
+	send_burst(b);
+	lab_poll(&lab);
+	while (!all_came(&r->count, was) && vp_now_ms() < limit) {
+		sched_yield();
+		lab_poll(&lab);
+	}
+	lab_wait_quiet(&lab, w->slow || lab.nsock ? SETTLE_MS : 1);
+	end(r);
 }
 
 /* ---- the comparison ---- */
@@ -805,40 +859,75 @@ static void direct(const char *text)
 	ktap_assert(!ctl_write("direct", text), "direct");
 }
 
-/*
- * A try is compared whatever part of it took the direct path.  Flows are new to
- * the module first, and a receiver can be busy for a moment: a few tries may
- * carry less than what is expected, none more.
- */
-static bool run_kind(const struct world *w, const struct kind *k)
+static void direct_on_long(void)
 {
-	static struct record was, is;
-	static struct burst b;
-	u64 want = w->slow ? 0 : k->fast + 2, best = 0;
-	unsigned int i, done = 0;
-	bool bad = false;
-
-	make(k, &b);
-	direct("0");
-	introduce();
-	shoot(w, &b, &was);
 	direct("1");
 	/* Ends all answers, as any write to it does. */
 	long_answers();
 	introduce();
-	for (i = 0; !bad && i < TRIES * vp_slowness() && done < 2; i++) {
-		shoot(w, &b, &is);
+}
+
+/* Whether @was lacks what takes its time on a machine that is busy. */
+static bool was_cut_short(const struct world *w, const struct burst *b,
+			  struct record *was)
+{
+	static struct record again;
+	bool cut;
+
+	direct("0");
+	introduce();
+	shoot_alone(w, b, &again, ALONE_LONG_MS);
+	direct_on_long();
+	cut = again.n != was->n ||
+	      memcmp(&again.count, &was->count, sizeof(again.count));
+	forget(was);
+	*was = again;
+	return cut;
+}
+
+/*
+ * A try is compared whatever part of it took the direct path.  Flows are new to
+ * the module first, a receiver can be busy for a moment, and a flow that changes
+ * its path often is held for a while: a few tries may carry less than what is
+ * expected, none more.
+ */
+static bool run_kind(const struct world *w, const struct kind *k)
+{
+	u64 want = w->slow ? 0 : k->fast + 2, best = 0, limit;
+	static struct record was, is;
+	unsigned int done = 0, pause = 1;
+	static struct burst b;
+	bool bad = false, retaken = false;
+
+	make(k, &b);
+	direct("0");
+	introduce();
+	shoot_alone(w, &b, &was, ALONE_MS);
+	direct_on_long();
+	limit = vp_now_ms() + TRY_MS * vp_slowness();
+	while (!bad && done < 2 && vp_now_ms() < limit) {
+		shoot(w, &b, &was, &is);
 		best = vp_max(best, is.fast);
 		bad = records_differ(k->name, &is, &was);
+		if (bad && !retaken && was_cut_short(w, &b, &was)) {
+			retaken = true;
+			ktap_msg("%s: the frames without the direct path came late: taken again",
+				 k->name);
+			bad = false;
+			forget(&is);
+			continue;
+		}
 		if (is.fast > want) {
 			ktap_msg("%s: %llu frames by the direct path, %llu expected",
 				 k->name, is.fast, want);
 			bad = true;
 		}
-		if (is.fast == want && !unresolved())
+		if (is.fast == want && !unresolved()) {
 			done++;
-		else if (i)
-			vp_sleep_ms(2);
+		} else {
+			vp_sleep_ms(pause);
+			pause = vp_min(2 * pause, (unsigned int)PAUSE_MAX_MS);
+		}
 		forget(&is);
 	}
 	if (!bad && !done) {

@@ -12,6 +12,9 @@
 
 #include "detect.h"
 
+/* Longer than a test takes on any machine. */
+#define LONG (600 * HZ)
+
 static int detector_init(struct kunit *test)
 {
 	struct crosstalk_detector *detector;
@@ -54,7 +57,7 @@ static struct crosstalk_route *make_route(struct kunit *test)
 
 	KUNIT_ASSERT_NOT_NULL(test, route);
 	refcount_set(&route->ref, 1);
-	route->path.refresh = HZ;
+	route->path.refresh = LONG;
 	return route;
 }
 
@@ -113,13 +116,13 @@ static void answer_is_taken(struct kunit *test)
 	struct crosstalk_verdict *verdict;
 
 	detect(detector, 1, 0, &verdict);
-	post(detector, verdict, CROSSTALK_FAST, route, HZ);
+	post(detector, verdict, CROSSTALK_FAST, route, LONG);
 	KUNIT_EXPECT_EQ(test, detect(detector, 1, 0, &verdict), CROSSTALK_FAST);
 	KUNIT_EXPECT_PTR_EQ(test, verdict->now.route, route);
 	KUNIT_EXPECT_EQ(test, refcount_read(&route->ref), 1);
 	KUNIT_EXPECT_FALSE(test, crosstalk_verdict_refresh_due(verdict));
 
-	post(detector, verdict, CROSSTALK_SLOW_QDISC, NULL, HZ);
+	post(detector, verdict, CROSSTALK_SLOW_QDISC, NULL, LONG);
 	KUNIT_EXPECT_EQ(test, detect(detector, 1, 0, &verdict),
 			CROSSTALK_SLOW_QDISC);
 	KUNIT_EXPECT_NULL(test, verdict->now.route);
@@ -133,8 +136,8 @@ static void answer_is_replaced(struct kunit *test)
 
 	detect(detector, 1, 0, &verdict);
 	refcount_inc(&route->ref);
-	post(detector, verdict, CROSSTALK_FAST, route, HZ);
-	post(detector, verdict, CROSSTALK_SLOW_XDP, NULL, HZ);
+	post(detector, verdict, CROSSTALK_FAST, route, LONG);
+	post(detector, verdict, CROSSTALK_SLOW_XDP, NULL, LONG);
 	KUNIT_EXPECT_EQ(test, refcount_read(&route->ref), 1);
 	KUNIT_EXPECT_EQ(test, detect(detector, 1, 0, &verdict),
 			CROSSTALK_SLOW_XDP);
@@ -173,11 +176,22 @@ static void epoch_ends_all(struct kunit *test)
 	struct crosstalk_verdict *verdict;
 
 	detect(detector, 1, 0, &verdict);
-	post(detector, verdict, CROSSTALK_FAST, make_route(test), HZ);
+	post(detector, verdict, CROSSTALK_FAST, make_route(test), LONG);
 	KUNIT_EXPECT_EQ(test, detect(detector, 1, 0, &verdict), CROSSTALK_FAST);
 	atomic_inc(&crosstalk_detect_epoch);
 	KUNIT_EXPECT_EQ(test, detect(detector, 1, 0, &verdict),
 			CROSSTALK_SLOW_STALE);
+}
+
+/* As if each flow's last frame had come at @used. */
+static void set_used(struct crosstalk_detector *detector, unsigned long used)
+{
+	struct crosstalk_verdict *verdict;
+	unsigned int i;
+
+	for (i = 0; i < BIT(CROSSTALK_VERDICT_BITS); i++)
+		hlist_for_each_entry(verdict, &detector->buckets[i], node)
+			verdict->used = used;
 }
 
 static void table_is_bounded(struct kunit *test)
@@ -191,6 +205,7 @@ static void table_is_bounded(struct kunit *test)
 				CROSSTALK_SLOW_UNRESOLVED);
 
 	/* All of them are in use: who comes now is not remembered. */
+	set_used(detector, jiffies + LONG);
 	for (i = 0; i < 100; i++)
 		KUNIT_EXPECT_EQ(test, detect(detector, 1U << 20 | i, 0,
 					     &verdict), CROSSTALK_SLOW_FULL);
@@ -209,8 +224,9 @@ static void idle_are_evicted(struct kunit *test)
 
 	for (i = 1; i <= CROSSTALK_MAX_VERDICTS; i++)
 		detect(detector, i, 0, &verdict);
-	msleep(150);
+	set_used(detector, jiffies - HZ);
 	detect(detector, 7, 0, &busy);
+	busy->used = jiffies + LONG;
 	busy->fast_packets = 4711;
 
 	for (i = 0; i < CROSSTALK_MAX_VERDICTS / 2; i++)
@@ -234,11 +250,11 @@ static void prune_forgets(struct kunit *test)
 
 	refcount_set(&route->ref, 3);
 	detect(detector, 1, 0, &verdict);
-	post(detector, verdict, CROSSTALK_FAST, route, HZ);
+	post(detector, verdict, CROSSTALK_FAST, route, LONG);
 	detect(detector, 1, 0, &verdict);
-	post(detector, verdict, CROSSTALK_FAST, route, HZ);
+	post(detector, verdict, CROSSTALK_FAST, route, LONG);
 
-	crosstalk_detector_prune(detector, HZ);
+	crosstalk_detector_prune(detector, LONG);
 	KUNIT_EXPECT_EQ(test, detector->nr, 1);
 	crosstalk_detector_prune(detector, 0);
 	KUNIT_EXPECT_EQ(test, detector->nr, 0);
@@ -257,7 +273,7 @@ static void posting_to_the_gone(struct kunit *test)
 	detect(detector, 1, 0, &verdict);
 	rcu_read_lock();
 	crosstalk_detector_prune(detector, 0);
-	post(detector, verdict, CROSSTALK_FAST, route, HZ);
+	post(detector, verdict, CROSSTALK_FAST, route, LONG);
 	rcu_read_unlock();
 	KUNIT_EXPECT_EQ(test, refcount_read(&route->ref), 1);
 	crosstalk_route_put(route);
@@ -316,7 +332,7 @@ static void shown_as_it_is(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, is_shown(detector, page, " stale 0 0\n"));
 
 	verdict->asked = jiffies;
-	post(detector, verdict, CROSSTALK_FAST, make_route(test), HZ);
+	post(detector, verdict, CROSSTALK_FAST, make_route(test), LONG);
 	KUNIT_EXPECT_TRUE(test, is_shown(detector, page, " ep7 0 0\n"));
 	atomic_inc(&crosstalk_detect_epoch);
 	KUNIT_EXPECT_TRUE(test, is_shown(detector, page, " ep7 0 0\n"));
@@ -335,6 +351,7 @@ static void shown_without_room(struct kunit *test)
 	KUNIT_ASSERT_NOT_NULL(test, page);
 	for (i = 1; i <= CROSSTALK_MAX_VERDICTS; i++)
 		detect(detector, i, 0, &verdict);
+	set_used(detector, jiffies + LONG);
 	KUNIT_EXPECT_FALSE(test, is_shown(detector, page, "table-full"));
 	KUNIT_EXPECT_GT(test, strlen(page), PAGE_SIZE - 256);
 

@@ -147,6 +147,27 @@ static const struct crosstalk_struct bridge_structs[] = {
 	PLACES(net_bridge_vlan),
 };
 
+/* Where things are is checked here, once: nobody looks beyond the ends. */
+static bool is_header(const struct btf_header *hdr, u64 size)
+{
+	u64 body;
+
+	if (size < sizeof(*hdr) || hdr->magic != BTF_MAGIC ||
+	    hdr->hdr_len < sizeof(*hdr) || hdr->hdr_len > size)
+		return false;
+
+	body = size - hdr->hdr_len;
+	return (u64)hdr->type_off + hdr->type_len <= body &&
+	       (u64)hdr->str_off + hdr->str_len <= body &&
+	       !(hdr->type_off % 4);
+}
+
+/* Every string ends inside the section. */
+static bool are_strings(const char *strs, u32 len)
+{
+	return !len || !strs[len - 1];
+}
+
 /**
  * crosstalk_btf_open() - check the outer form of BTF data
  * @btf: filled in; points into @data
@@ -160,15 +181,8 @@ int crosstalk_btf_open(struct crosstalk_btf *btf, const void *data, size_t size,
 		       const struct crosstalk_btf *base)
 {
 	const struct btf_header *hdr = data;
-	u64 body;
 
-	if (size < sizeof(*hdr) || hdr->magic != BTF_MAGIC ||
-	    hdr->hdr_len < sizeof(*hdr) || hdr->hdr_len > size)
-		return -EINVAL;
-
-	body = size - hdr->hdr_len;
-	if ((u64)hdr->type_off + hdr->type_len > body ||
-	    (u64)hdr->str_off + hdr->str_len > body || hdr->type_off % 4)
+	if (!is_header(hdr, size))
 		return -EINVAL;
 
 	btf->types = data + hdr->hdr_len + hdr->type_off;
@@ -176,11 +190,7 @@ int crosstalk_btf_open(struct crosstalk_btf *btf, const void *data, size_t size,
 	btf->strs = data + hdr->hdr_len + hdr->str_off;
 	btf->strs_len = hdr->str_len;
 	btf->base = base;
-
-	/* Every string ends inside the section. */
-	if (btf->strs_len && btf->strs[btf->strs_len - 1])
-		return -EINVAL;
-	return 0;
+	return are_strings(btf->strs, btf->strs_len) ? 0 : -EINVAL;
 }
 EXPORT_SYMBOL_FOR_CROSSTALK_TEST(crosstalk_btf_open);
 
@@ -298,7 +308,8 @@ static int check_member(const struct crosstalk_btf *btf,
  * @want: the struct as this module was built for it
  *
  * Return: 0, -ENOENT when the struct or a member is not there, -EBADMSG when
- * its size or a member's place differs.  What differs is in the log.
+ * its size or a member's place differs; what differs is in the log.  -ENODATA
+ * when the answer is among the base's types, and those are not in memory.
  */
 int crosstalk_btf_check(const struct crosstalk_btf *btf,
 			const struct crosstalk_struct *want)
@@ -311,6 +322,8 @@ int crosstalk_btf_check(const struct crosstalk_btf *btf,
 		btf = btf->base;
 		t = find_struct(btf, want->name);
 	}
+	if (!t && !btf->types)
+		return -ENODATA;
 	if (!t) {
 		pr_err("the running kernel has no struct %s\n", want->name);
 		return -ENOENT;
@@ -331,66 +344,159 @@ int crosstalk_btf_check(const struct crosstalk_btf *btf,
 EXPORT_SYMBOL_FOR_CROSSTALK_TEST(crosstalk_btf_check);
 
 /*
- * Reads a whole file.  kernel_read_file() wants to know what the data is for,
- * and security modules know of no BTF.
+ * Reads a part of a file.  kernel_read_file() wants to know what the data is
+ * for, and security modules know of no BTF.
  */
-static ssize_t read_file(struct file *file, void **data)
+static int read_part(struct file *file, loff_t from, size_t size, void *data)
 {
-	loff_t size = i_size_read(file_inode(file));
-	loff_t pos = 0;
+	size_t done = 0;
 	ssize_t ret;
 
-	if (size <= 0 || size > MAX_BTF_SIZE)
-		return -EINVAL;
-
-	*data = vmalloc(size);
-	if (!*data)
-		return -ENOMEM;
-
-	while (pos < size) {
-		ret = kernel_read(file, *data + pos, size - pos, &pos);
+	while (done < size) {
+		ret = kernel_read(file, data + done, size - done, &from);
 		if (ret <= 0)
 			return ret ? ret : -EIO;
+		done += ret;
 	}
-	return size;
+	return 0;
+}
+
+/* The same, into memory of its own; vfree() it. */
+static void *read_new(struct file *file, loff_t from, size_t size)
+{
+	void *data;
+	int ret;
+
+	if (!size || size > MAX_BTF_SIZE)
+		return ERR_PTR(-EINVAL);
+
+	data = vmalloc(size);
+	if (!data)
+		return ERR_PTR(-ENOMEM);
+
+	ret = read_part(file, from, size, data);
+	if (ret) {
+		vfree(data);
+		return ERR_PTR(ret);
+	}
+	return data;
+}
+
+/* vmlinux's BTF: several megabytes, of which the names are read first. */
+struct vmlinux {
+	struct crosstalk_btf btf;
+	struct btf_header hdr;
+	struct file *file;
+	void *strs;
+	void *types;
+};
+
+static int open_vmlinux(struct vmlinux *v)
+{
+	struct btf_header *hdr = &v->hdr;
+	struct file *file;
+	void *strs;
+	int ret;
+
+	file = filp_open(BTF_DIR "vmlinux", O_RDONLY, 0);
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+
+	v->file = file;
+	ret = read_part(file, 0, sizeof(*hdr), hdr);
+	if (ret)
+		return ret;
+	if (!is_header(hdr, i_size_read(file_inode(file))))
+		return -EINVAL;
+
+	strs = read_new(file, (loff_t)hdr->hdr_len + hdr->str_off,
+			hdr->str_len);
+	if (IS_ERR(strs))
+		return PTR_ERR(strs);
+
+	v->strs = strs;
+	v->btf.strs = strs;
+	v->btf.strs_len = hdr->str_len;
+	return are_strings(strs, hdr->str_len) ? 0 : -EINVAL;
+}
+
+static int read_types(struct vmlinux *v)
+{
+	const struct btf_header *hdr = &v->hdr;
+	void *types;
+
+	types = read_new(v->file, (loff_t)hdr->hdr_len + hdr->type_off,
+			 hdr->type_len);
+	if (IS_ERR(types))
+		return PTR_ERR(types);
+
+	v->types = types;
+	v->btf.types = types;
+	v->btf.types_len = hdr->type_len;
+	return 0;
+}
+
+static void close_vmlinux(struct vmlinux *v)
+{
+	vfree(v->types);
+	vfree(v->strs);
+	if (v->file)
+		filp_close(v->file, NULL);
 }
 
 static int read_btf(const char *path, struct crosstalk_btf *btf, void **data,
 		    const struct crosstalk_btf *base)
 {
 	struct file *file;
-	ssize_t size;
+	void *read;
+	loff_t size;
 
 	file = filp_open(path, O_RDONLY, 0);
 	if (IS_ERR(file))
 		return PTR_ERR(file);
 
-	size = read_file(file, data);
+	size = i_size_read(file_inode(file));
+	read = size > MAX_BTF_SIZE ? ERR_PTR(-EINVAL) :
+				     read_new(file, 0, size);
 	filp_close(file, NULL);
-	if (size < 0)
-		return size;
+	if (IS_ERR(read))
+		return PTR_ERR(read);
 
-	return crosstalk_btf_open(btf, *data, size, base);
+	*data = read;
+	return crosstalk_btf_open(btf, read, size, base);
 }
 
-static int check_module(const char *path, const struct crosstalk_btf *vmlinux,
+/* Types of vmlinux are read when a struct is not the module's own. */
+static int check_struct(const struct crosstalk_btf *btf, struct vmlinux *v,
+			const struct crosstalk_struct *want)
+{
+	int ret = crosstalk_btf_check(btf, want);
+
+	if (ret != -ENODATA)
+		return ret;
+
+	ret = read_types(v);
+	return ret ? ret : crosstalk_btf_check(btf, want);
+}
+
+static int check_module(const char *path, struct vmlinux *vmlinux,
 			const struct crosstalk_struct *want, unsigned int nr)
 {
-	const struct crosstalk_btf *btf = vmlinux;
+	const struct crosstalk_btf *btf = &vmlinux->btf;
 	struct crosstalk_btf own;
 	void *data = NULL;
 	unsigned int i;
 	int ret;
 
 	/* Built into the image, its types are in vmlinux's BTF. */
-	ret = read_btf(path, &own, &data, vmlinux);
+	ret = read_btf(path, &own, &data, btf);
 	if (!ret)
 		btf = &own;
 	else if (ret != -ENOENT)
 		goto out;
 
 	for (i = 0, ret = 0; i < nr && !ret; i++)
-		ret = crosstalk_btf_check(btf, &want[i]);
+		ret = check_struct(btf, vmlinux, &want[i]);
 out:
 	vfree(data);
 	return ret;
@@ -404,11 +510,10 @@ out:
  */
 int crosstalk_layout_check(void)
 {
-	struct crosstalk_btf vmlinux;
-	void *data = NULL;
+	struct vmlinux vmlinux = {};
 	int ret;
 
-	ret = read_btf(BTF_DIR "vmlinux", &vmlinux, &data, NULL);
+	ret = open_vmlinux(&vmlinux);
 	if (ret) {
 		pr_err("cannot read " BTF_DIR "vmlinux (%d)\n", ret);
 		pr_err("this needs CONFIG_DEBUG_INFO_BTF=y and sysfs on /sys\n");
@@ -426,6 +531,6 @@ int crosstalk_layout_check(void)
 	if (ret)
 		pr_err("the structs of vhost_net, tun or bridge are not those that this module was built for: rebuild it for the running kernel\n");
 out:
-	vfree(data);
+	close_vmlinux(&vmlinux);
 	return ret;
 }

@@ -19,6 +19,7 @@ static struct vp_world *start(struct vp_cfg *c, unsigned int n)
 	vp_cfg_default(c);
 	w = vp_world_new(n, c->bridge, 0);
 	vp_world_mesh(w);
+	vp_world_calm(w, true);
 	for (i = 0; i < n; i++)
 		vp_spawn(w, i, c);
 	vp_wait_ready(w);

@@ -110,6 +110,7 @@ static void left_alone(struct vp_cfg *odd, const char *reason)
 	vp_cfg_default(&c);
 	w = vp_world_new(2, c.bridge, 0);
 	vp_world_mesh(w);
+	vp_world_calm(w, true);
 	w->traffic = t;
 	vp_spawn(w, 0, odd);
 	vp_spawn(w, 1, &c);
@@ -191,6 +192,7 @@ static void zerocopy(void)
 
 		ctl_need_loaded();
 		vp_world_mesh(w);
+		vp_world_calm(w, true);
 		vp_spawn(w, 0, &c);
 		vp_spawn(w, 1, &c);
 		vp_wait_ready(w);

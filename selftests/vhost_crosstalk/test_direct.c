@@ -36,7 +36,7 @@ static void plain(void)
 	struct vp_cfg c;
 
 	vp_cfg_default(&c);
-	run(2, &c, NULL, ktap_count("CROSSTALK_FRAMES", 20000, 2000));
+	run(2, &c, NULL, ktap_count("CROSSTALK_FRAMES", 20000, 800));
 }
 
 static void layouts(void)

@@ -27,6 +27,7 @@ static struct vp_world *traffic(struct vp_cfg *c, unsigned int n)
 	vp_cfg_default(c);
 	w = vp_world_new(n, c->bridge, 0);
 	vp_world_mesh(w);
+	vp_world_calm(w, true);
 	for (i = 0; i < n; i++)
 		vp_spawn(w, i, c);
 	vp_wait_ready(w);
@@ -212,6 +213,7 @@ static void nomem_random(void)
 	vp_cfg_default(&c);
 	w = vp_world_new(2, c.bridge, 0);
 	vp_world_mesh(w);
+	vp_world_calm(w, true);
 	w->event = ev_attach_nomem;
 	w->event_ms = 5;
 	w->event_peers = 3;

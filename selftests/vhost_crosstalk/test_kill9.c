@@ -10,7 +10,7 @@
 
 static void victim(bool reload)
 {
-	unsigned int i, n = ktap_count("CROSSTALK_KILLS", 25, 3);
+	unsigned int i, n = ktap_count("CROSSTALK_KILLS", 25, 2);
 	struct vp_world *w;
 	struct vp_cfg c;
 	char tap[16];
@@ -31,6 +31,7 @@ static void victim(bool reload)
 		u64 before = w->peer[VICTIM].rx_frames;
 		u64 end = vp_now_ms() + 10000 * vp_slowness();
 
+		vp_world_calm(w, true);
 		vp_spawn(w, VICTIM, &c);
 		vp_wait_ready(w);
 		strcpy(tap, w->peer[VICTIM].tap);
@@ -40,12 +41,14 @@ static void victim(bool reload)
 			ctl_need_loaded();
 		if (ctl_loaded())
 			ctl_wait(tap, 1, NULL);
+		vp_world_calm(w, false);
 		while (READ_ONCE(w->peer[VICTIM].rx_frames) < before + 50) {
 			ktap_assert(vp_now_ms() < end,
 				    "the victim receives nothing");
 			vp_sleep_ms(1);
 		}
 		vp_kill(w, VICTIM);
+		vp_world_calm(w, true);
 		if (ctl_loaded()) {
 			ctl_wait_gone(tap);
 			ktap_assert(ctl_count() == 2, "%u endpoints",
@@ -83,7 +86,7 @@ static void ev_restart(struct vp_peer *p, u64 n)
 
 static void in_ioctl(void)
 {
-	unsigned int i, n = ktap_count("CROSSTALK_KILLS", 25, 3);
+	unsigned int i, n = ktap_count("CROSSTALK_KILLS", 25, 2);
 	struct vp_world *w;
 	struct vp_cfg c;
 

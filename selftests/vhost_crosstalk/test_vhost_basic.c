@@ -39,7 +39,7 @@ static void duplex(void)
 	struct vp_cfg c;
 
 	w = pair(&c);
-	run(w, &c, ktap_count("CROSSTALK_FRAMES", 20000, 1000));
+	run(w, &c, ktap_count("CROSSTALK_FRAMES", 20000, 400));
 }
 
 /* Every combination of what a driver may negotiate. */
@@ -50,7 +50,7 @@ static void features(void)
 	};
 	unsigned int i, b;
 
-	for (i = 0; i < 1U << VP_ARRAY_SIZE(bit); i += ktap_quick() ? 5 : 1) {
+	for (i = 0; i < 1U << VP_ARRAY_SIZE(bit); i += ktap_quick() ? 7 : 1) {
 		struct vp_world *w;
 		struct vp_cfg c;
 		u64 f = 0;

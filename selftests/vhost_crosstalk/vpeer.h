@@ -439,6 +439,8 @@ struct vp_world {
 	unsigned int n;
 	struct vp_traffic traffic;
 	bool stop, quiet;
+	bool calm;		/* little traffic while nobody waits for it */
+	unsigned int waiting;	/* somebody does */
 	unsigned int dump;	/* incremented: all peers print their state */
 	bool send[VP_MAX_PEERS][VP_MAX_PEERS];	/* the traffic matrix */
 	bool lossy[VP_MAX_PEERS];	/* loss to or from it is no failure */
@@ -463,6 +465,11 @@ void vp_drain(struct vp_peer *p);
 struct vp_world *vp_world_new(unsigned int n, const char *bridge,
 			      unsigned int mtu);
 void vp_world_mesh(struct vp_world *w);		/* everyone to everyone */
+/*
+ * Where CROSSTALK_CALM is set in the environment, the peers leave the processors
+ * to others while nobody waits for frames: for tests that are not about load.
+ */
+void vp_world_calm(struct vp_world *w, bool calm);
 /* In the calling process, until world.stop. */
 void vp_run_peer(struct vp_world *w, unsigned int i, const struct vp_cfg *cfg);
 void vp_spawn(struct vp_world *w, unsigned int i, const struct vp_cfg *cfg);

@@ -23,6 +23,7 @@
 #include "ktap.h"
 #include "vpeer.h"
 
+#define CALM_MS		200
 #define SLEEP_MS	200	/* looks for lost calls that often */
 #define CALL_GRACE_MS	2000
 #define STALL_MS	15000
@@ -474,6 +475,20 @@ void vp_drain(struct vp_peer *p)
 	}
 }
 
+static bool is_calm(const struct vp_world *w)
+{
+	return READ_ONCE(w->calm) && !READ_ONCE(w->waiting) &&
+	       !READ_ONCE(w->quiet);
+}
+
+/* Frames wait; the parent does not. */
+static void rest(const struct runner *r)
+{
+	struct pollfd pfd = { r->w->wake[r->self], POLLIN, 0 };
+
+	poll(&pfd, 1, CALM_MS);
+}
+
 void vp_run_peer(struct vp_world *w, unsigned int i, const struct vp_cfg *cfg)
 {
 	struct vp_peer_shm *shm = &w->peer[i];
@@ -507,6 +522,8 @@ void vp_run_peer(struct vp_world *w, unsigned int i, const struct vp_cfg *cfg)
 		n += send_all(r);
 		if (!n || !(++loops % 32))
 			run_event(r);
+		if (n && is_calm(w))
+			rest(r);
 		if (!n) {
 			watch_flows(r);
 			if (r->p.cfg.spin && !READ_ONCE(w->quiet))
@@ -544,6 +561,13 @@ struct vp_world *vp_world_new(unsigned int n, const char *bridge,
 	if (bridge)
 		vp_bridge_add(bridge, mtu);
 	return w;
+}
+
+void vp_world_calm(struct vp_world *w, bool calm)
+{
+	const char *s = getenv("CROSSTALK_CALM");
+
+	WRITE_ONCE(w->calm, calm && s && *s);
 }
 
 void vp_world_mesh(struct vp_world *w)
@@ -682,6 +706,8 @@ void vp_wait_frames(struct vp_world *w, u64 frames)
 	u64 limit = 2 * STALL_MS * vp_slowness();
 	unsigned int i, j;
 
+	w->waiting++;
+	wake_all(w);
 	for (i = 0; i < w->n; i++)
 		for (j = 0; j < w->n; j++)
 			start[i][j] = flow_total(w, i, j);
@@ -703,6 +729,7 @@ void vp_wait_frames(struct vp_world *w, u64 frames)
 			}
 		}
 	}
+	w->waiting--;
 }
 
 void vp_wait_events(struct vp_world *w, u64 events)

@@ -56,6 +56,7 @@ struct round {
 	int epoch;
 	unsigned int gone;
 	unsigned long lifetime;
+	unsigned long expires;	/* of all answers */
 };
 
 static struct hlist_head peers[1 << PEER_BITS];
@@ -148,6 +149,12 @@ static void begin_round(struct round *round)
 
 	round->epoch = atomic_read(&crosstalk_detect_epoch);
 	round->gone = READ_ONCE(crosstalk_detect_gone);
+	/*
+	 * Before anything is looked at: what is kept from one question to the
+	 * next, and changes without RTNL, is not older than an answer claims,
+	 * whoever interrupts us in between.
+	 */
+	round->expires = jiffies + round->lifetime;
 	resolver.policy->begin(resolver.pass);
 
 	memset(peers, 0, sizeof(peers));
@@ -265,7 +272,7 @@ static void resolve_verdict(struct round *round, struct crosstalk_endpoint *ep,
 {
 	struct crosstalk_answer answer = {
 		.epoch = round->epoch,
-		.expires = jiffies + round->lifetime,
+		.expires = round->expires,
 	};
 
 	verdict->fresh = false;

@@ -58,6 +58,7 @@ static inline u32 vp_rand_in(struct vp_rand *r, u32 lo, u32 hi)
 void vp_rand_init(struct vp_rand *r, u64 salt);
 u64 vp_now_ms(void);
 u64 vp_now_ns(void);
+u64 vp_tick_ms(void);		/* as jiffies go */
 void vp_sleep_ms(unsigned int ms);
 unsigned int vp_slowness(void);	/* factor on time limits */
 
@@ -238,6 +239,8 @@ void vp_bridge_port(const char *bridge, const char *port);
 u64 vp_link_dropped(const char *name);		/* of both directions */
 void vp_link_mac(const char *name, u8 *mac);
 bool vp_link_exists(const char *name);
+bool vp_link_running(const char *name);		/* up, with a carrier */
+bool vp_bridge_knows(const char *bridge, const u8 *mac);
 /* Run a command ("ip link ...", "bridge ..."): its exit status. */
 int vp_cmd(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* Commands that are separated by "; "; fast for ip, bridge and tc. */
@@ -400,6 +403,7 @@ u64 vp_ring_errors(struct vp_peer *p);	/* the device signalled an error */
 struct vp_flow {
 	u64 sent;		/* by the sender */
 	u64 acked;		/* by the receiver: rcvd, and lost ones */
+	u64 forgiven;		/* frames before that one may be missing */
 	u64 next, rcvd, bytes, lost, dup, reordered;
 	u32 part;		/* GSO frame in pieces: bytes so far */
 	u64 seen[VP_SEEN / 64];

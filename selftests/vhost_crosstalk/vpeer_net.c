@@ -20,6 +20,7 @@
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <linux/if_bridge.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <linux/if_tun.h>
@@ -80,6 +81,14 @@ bool vp_link_exists(const char *name)
 	return if_nametoindex(name) != 0;
 }
 
+bool vp_link_running(const char *name)
+{
+	struct ifreq ifr = {};
+
+	strncpy(ifr.ifr_name, name, IFNAMSIZ - 1);
+	return !net_ioctl(SIOCGIFFLAGS, &ifr) && ifr.ifr_flags & IFF_RUNNING;
+}
+
 void vp_link_mac(const char *name, u8 *mac)
 {
 	struct ifreq ifr = {};
@@ -120,6 +129,27 @@ void vp_bridge_port(const char *bridge, const char *port)
 	if (ret)
 		ktap_fail("bridge %s, port %s: %s", bridge, port,
 			  strerror(-ret));
+}
+
+/* Whether the address is in its table, and is not too old. */
+bool vp_bridge_knows(const char *bridge, const u8 *mac)
+{
+	struct __fdb_entry e[64];
+	unsigned long args[4] = {
+		BRCTL_GET_FDB_ENTRIES, (unsigned long)e, VP_ARRAY_SIZE(e), 0,
+	};
+	struct ifreq ifr = { .ifr_data = (void *)args };
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), n;
+
+	strncpy(ifr.ifr_name, bridge, IFNAMSIZ - 1);
+	n = ioctl(fd, SIOCDEVPRIVATE, &ifr);
+	if (n < 0)
+		ktap_fail("bridge %s: %s", bridge, strerror(errno));
+	close(fd);
+	while (n--)
+		if (!memcmp(e[n].mac_addr, mac, 6))
+			return true;
+	return false;
 }
 
 static int set_up_tap(int fd, struct ifreq *ifr, const struct vp_tap_cfg *cfg)

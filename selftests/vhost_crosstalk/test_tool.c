@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include <dirent.h>
+#include <fcntl.h>
 #include <pty.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -476,6 +477,16 @@ static void send_malformed(struct vp_peer *p)
 	vp_ring_kick_anyway(r);
 }
 
+/* What comes first is kept, however long the guests go on. */
+static void clear_trace(void)
+{
+	int fd = open(TRACING "trace", O_WRONLY | O_TRUNC | O_CLOEXEC);
+
+	ktap_assert(fd >= 0 && !close(fd) &&
+		    !vp_write_file(TRACING "options/overwrite", "0"),
+		    "cannot clear the trace");
+}
+
 /* Until the trace has the event and, in one of its lines, the @text. */
 static void wait_event(const char *event, const char *text)
 {
@@ -509,6 +520,7 @@ static void test_trace(void)
 	char text[32];
 
 	ctl_need_loaded();
+	clear_trace();
 	ktap_assert(!vp_write_file(TRACING "events/vhost_crosstalk/enable", "1"),
 		    "cannot switch them on");
 	vp_cfg_default(&c);
@@ -524,6 +536,7 @@ static void test_trace(void)
 	wait_event("crosstalk_push:", "frames=");
 	/* The receiver's pages are never known at first. */
 	wait_event("crosstalk_park:", "why=fill");
+	clear_trace();
 	vp_finish(w);
 	wait_event("crosstalk_detach:", "ep");
 
@@ -535,6 +548,7 @@ static void test_trace(void)
 	vp_close(&p);
 	ktap_assert(!vp_write_file(TRACING "events/vhost_crosstalk/enable", "0"),
 		    "cannot switch them off");
+	vp_write_file(TRACING "options/overwrite", "1");
 	ctl_need_unloaded();
 }
 

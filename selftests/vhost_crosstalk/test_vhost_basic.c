@@ -172,7 +172,7 @@ static void gso_segmented(void)
 static void checker(void)
 {
 	static const char * const fault[] = {
-		"loss 1%", "duplicate 1%", "corrupt 1%",
+		"loss 3%", "duplicate 3%", "corrupt 3%",
 		"delay 5ms reorder 5%",
 	};
 	unsigned int i;
@@ -196,6 +196,8 @@ static void checker(void)
 			w->send[1][0] = false;
 			vp_go(w);
 			vp_wait_frames(w, 600);
+			/* At once: the end would wait for what was lost. */
+			vp_check(w);
 			vp_finish(w);
 			_exit(0);
 		}

@@ -143,6 +143,7 @@ void ctl_wait(const char *dev, unsigned int n, unsigned int *ep)
 	u64 start = vp_now_ms(), waited;
 	unsigned int got;
 	bool scanned = false;
+	bool probes = !access("/sys/kernel/debug/kprobes", F_OK);
 
 	for (;;) {
 		got = ctl_find(dev, ep, ep ? n : 0);
@@ -151,9 +152,10 @@ void ctl_wait(const char *dev, unsigned int n, unsigned int *ep)
 		waited = vp_now_ms() - start;
 		if (got > n || waited > WAIT_MS * vp_slowness())
 			ktap_fail("%s has %u endpoints, not %u", dev, got, n);
-		if (waited > PROBE_MS && !scanned) {
+		if ((waited > PROBE_MS || !probes) && !scanned) {
 			ctl_scan();
 			scanned = true;
+			continue;
 		}
 		vp_sleep_ms(5);
 	}
@@ -189,7 +191,7 @@ static void sum_counters(const char *dev, u64 *packets, u64 *bytes,
 
 void ctl_check_counters(struct vp_world *w)
 {
-	u64 packets, bytes, errors, end = vp_now_ms() + 1000 * vp_slowness();
+	u64 packets, bytes, errors, end = vp_now_ms() + WAIT_MS * vp_slowness();
 	unsigned int i;
 
 	for (i = 0; i < w->n; i++) {

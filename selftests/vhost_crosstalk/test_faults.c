@@ -265,7 +265,7 @@ static void kprobes_off(void)
 	ctl_need_loaded();
 	w = traffic(&c, 3);
 	ctl_wait_world(w, 1);
-	for (i = 0; i < 5; i++) {
+	for (i = 0; i < (ktap_quick() ? 2 : 5); i++) {
 		vp_write_file(KPROBES, i & 1 ? "1" : "0");
 		vp_wait_frames(w, 20);
 		ctl_need_unloaded();

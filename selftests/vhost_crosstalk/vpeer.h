@@ -109,6 +109,9 @@ u64 vp_mem_alloc(struct vp_mem *m, u64 size, u64 align);
 void *vp_mem_ptr(const struct vp_mem *m, u64 gpa);
 u64 vp_mem_end(const struct vp_mem *m);	/* first address behind it all */
 struct vhost_memory *vp_mem_table(const struct vp_mem *m);
+/* Who touches pages of @mem that are not there waits, and can be read of. */
+int vp_fault_fd(void *mem, size_t size);
+void vp_fault_end(int fd, void *mem, size_t size);	/* all are zero then */
 
 /* ---- rings (vpeer_ring.c) ---- */
 
@@ -416,6 +419,8 @@ struct vp_traffic {
 	u32 big, big_one_in;	/* TCP: one in so many is up to this long */
 	u32 window;		/* frames in flight; all kinds share it */
 	u16 vlan;
+	/* bursts: all send for so long, then all rest, and the machine with them */
+	u32 busy_ms, rest_ms;
 };
 
 enum vp_state {

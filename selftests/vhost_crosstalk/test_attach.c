@@ -3,7 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
+#include <linux/userfaultfd.h>
 
 #include "ctl.h"
 #include "ktap.h"
@@ -256,6 +258,51 @@ static void dup_fd(void)
 	vp_close(&p);
 }
 
+/*
+ * A worker that is busy while its device is found, and has nothing to do
+ * afterwards: it waits for a page of a frame.
+ */
+static void busy_worker(void)
+{
+	struct virtio_net_hdr_v1 h = {};
+	u64 end = vp_now_ms() + 10000 * vp_slowness();
+	u8 frame[6000] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
+	struct uffd_msg msg;
+	struct vp_slot *s;
+	struct vp_peer p;
+	struct vp_cfg c;
+	unsigned int ep;
+	u8 *page;
+	int fd;
+
+	ctl_need_unloaded();
+	vp_cfg_default(&c);
+	c.tx_buf = 8192;
+	vp_bridge_add(c.bridge, 0);
+	ktap_assert(!vp_open(&p, &c, 0) && !vp_start(&p), "peer");
+	/* What starting has queued is done: one kick, one run. */
+	ktap_assert(!vp_set_mem(&p, false), "flush");
+	s = &p.qp[0].tx.slot[p.qp[0].tx.free[p.qp[0].tx.nfree - 1]];
+	ktap_assert(vp_tx_raw(&p, 0, &h, frame, sizeof(frame)) >= 0, "frame");
+	/* All of this page is the frame's. */
+	page = (u8 *)(((u64)s->buf + 4095) & -4096ULL);
+	fd = vp_fault_fd(page, 4096);
+	ktap_assert(!madvise(page, 4096, MADV_DONTNEED), "madvise");
+	vp_ring_kick_anyway(&p.qp[0].tx);
+	while (read(fd, &msg, sizeof(msg)) != sizeof(msg)) {
+		ktap_assert(vp_now_ms() < end, "it does not wait");
+		vp_sleep_ms(1);
+	}
+	ctl_need_loaded();
+	ktap_assert(ctl_count() == 1, "%u endpoints", ctl_count());
+	ktap_assert(!ctl_find(p.tap, NULL, 0), "it was not busy");
+	vp_fault_end(fd, page, 4096);
+	ctl_wait(p.tap, 1, &ep);
+	ctl_wait_state(ep, "hooked", "none");
+	vp_close(&p);
+	ktap_assert(!ctl_count(), "%u endpoints are left", ctl_count());
+}
+
 static const struct ktap_case cases[] = {
 	{ "before_start", before_start },
 	{ "after_start", after_start },
@@ -265,6 +312,7 @@ static const struct ktap_case cases[] = {
 	{ "idle", idle },
 	{ "never_started", never_started },
 	{ "dup_fd", dup_fd },
+	{ "busy_worker", busy_worker },
 };
 
 int main(int argc, char **argv)

@@ -16,7 +16,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 #include <linux/userfaultfd.h>
 
@@ -385,23 +384,6 @@ static void never_refilled(void)
 	ctl_need_unloaded();
 }
 
-static int fault_fd(void *mem, size_t size)
-{
-	struct uffdio_api api = { .api = UFFD_API };
-	struct uffdio_register reg = {
-		.range = { (u64)mem, size },
-		.mode = UFFDIO_REGISTER_MODE_MISSING,
-	};
-	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-
-	if (fd < 0)
-		ktap_skip("userfaultfd: %s", strerror(errno));
-	ktap_assert(!ioctl(fd, UFFDIO_API, &api) &&
-		    !ioctl(fd, UFFDIO_REGISTER, &reg), "userfaultfd: %s",
-		    strerror(errno));
-	return fd;
-}
-
 /*
  * All RX buffers are taken away, and who touches them waits: for a while, and
  * at last for ever.  The first event counts stalls that have begun, the stall
@@ -412,7 +394,6 @@ static void run_stalled(struct vp_world *w, unsigned int i,
 {
 	struct hostile h = { .r = &peer.qp[0].rx };
 	struct vp_peer_shm *shm = &w->peer[i];
-	struct uffdio_zeropage zero;
 	unsigned int phase = 0, k;
 	struct uffd_msg msg;
 	u8 *mem;
@@ -422,7 +403,7 @@ static void run_stalled(struct vp_world *w, unsigned int i,
 	mem = mmap(h.arena, HOSTILE_PAGES * 4096, PROT_READ | PROT_WRITE,
 		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 	ktap_assert(mem == h.arena, "mmap");
-	fd = fault_fd(mem, HOSTILE_PAGES * 4096);
+	fd = vp_fault_fd(mem, HOSTILE_PAGES * 4096);
 	for (k = 0; k < h.r->num; k++)
 		h.r->desc[k].addr = h.arena_gpa + 4096 * (k % HOSTILE_PAGES);
 	while (on(w)) {
@@ -437,11 +418,7 @@ static void run_stalled(struct vp_world *w, unsigned int i,
 				usleep(500);
 			}
 			phase = READ_ONCE(w->phase);
-			zero = (struct uffdio_zeropage) {
-				.range = { (u64)mem, HOSTILE_PAGES * 4096 },
-			};
-			ktap_assert(!ioctl(fd, UFFDIO_ZEROPAGE, &zero),
-				    "UFFDIO_ZEROPAGE: %s", strerror(errno));
+			vp_fault_end(fd, mem, HOSTILE_PAGES * 4096);
 			usleep(20000);
 			madvise(mem, HOSTILE_PAGES * 4096, MADV_DONTNEED);
 		}

@@ -6,9 +6,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+#include <linux/userfaultfd.h>
 
+#include "ktap.h"
 #include "vpeer.h"
 
 #define VP_GPA_BASE	0x40000000ULL
@@ -185,4 +189,29 @@ struct vhost_memory *vp_mem_table(const struct vp_mem *m)
 		t->regions[i].userspace_addr = (u64)m->region[i].hva;
 	}
 	return t;
+}
+
+int vp_fault_fd(void *mem, size_t size)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = {
+		.range = { (u64)mem, size },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+	if (fd < 0)
+		ktap_skip("userfaultfd: %s", strerror(errno));
+	ktap_assert(!ioctl(fd, UFFDIO_API, &api) &&
+		    !ioctl(fd, UFFDIO_REGISTER, &reg), "userfaultfd: %s",
+		    strerror(errno));
+	return fd;
+}
+
+void vp_fault_end(int fd, void *mem, size_t size)
+{
+	struct uffdio_zeropage zero = { .range = { (u64)mem, size } };
+
+	ktap_assert(!ioctl(fd, UFFDIO_ZEROPAGE, &zero), "UFFDIO_ZEROPAGE: %s",
+		    strerror(errno));
 }

@@ -49,6 +49,7 @@
 #include <linux/sched/task.h>
 #include <linux/slab.h>
 #include <linux/srcu.h>
+#include <linux/workqueue.h>
 
 #include "attach.h"
 #include "control.h"
@@ -67,6 +68,9 @@
 
 /* Devices for which a scan has room at first. */
 #define SCAN_SIZE 64
+
+/* How often devices are looked at whose workers were busy. */
+#define LOOK_AGAIN (HZ / 50 ?: 1)
 
 static DEFINE_HASHTABLE(endpoint_table, TABLE_BITS);	/* attach_mutex, RCU */
 static LIST_HEAD(endpoint_list);			/* attach_mutex */
@@ -235,15 +239,49 @@ static void set_work(struct vhost_net *net, int index, vhost_work_fn_t kick,
 	WRITE_ONCE(net->poll[index].work.fn, poll);
 }
 
-/* The caller holds a reference to the file, which keeps the device. */
-static void hook(struct crosstalk_endpoint *ep)
+/* The device is kept by a file's reference, or by attach_mutex while listed. */
+static bool try_refresh(struct crosstalk_endpoint *ep)
 {
 	struct vhost_virtqueue *tx = &ep->net->vqs[VHOST_NET_VQ_TX].vq;
 
+	if (!mutex_trylock(&tx->mutex))
+		return false;
+
+	crosstalk_endpoint_refresh(ep);
+	mutex_unlock(&tx->mutex);
+	return true;
+}
+
+static void look_again(struct work_struct *work);
+static DECLARE_DELAYED_WORK(look_again_work, look_again);
+
+/*
+ * A worker that is busy when its device is hooked looks at it at its next run.
+ * If the guest has no more to send, that is late: nobody would know what the
+ * endpoint is, and no other guest could send to it directly.
+ */
+static void look_again(struct work_struct *work)
+{
+	struct crosstalk_endpoint *ep;
+	bool again = false;
+
+	mutex_lock(&attach_mutex);
+	list_for_each_entry(ep, &endpoint_list, list)
+		again |= READ_ONCE(ep->unseen) && !try_refresh(ep);
+	mutex_unlock(&attach_mutex);
+
+	if (again)
+		schedule_delayed_work(&look_again_work, LOOK_AGAIN);
+}
+
+/* The caller holds a reference to the file, which keeps the device. */
+static void hook(struct crosstalk_endpoint *ep)
+{
 	ep->fops = *original.fops;
 	ep->fops.release = crosstalk_release;
 	ep->fops.unlocked_ioctl = crosstalk_ioctl;
 	ep->hooked = true;
+	ep->unseen = true;
 
 	hash_add_rcu(endpoint_table, &ep->hash, (unsigned long)ep->net);
 	list_add_tail(&ep->list, &endpoint_list);
@@ -254,11 +292,8 @@ static void hook(struct crosstalk_endpoint *ep)
 
 	trace_crosstalk_attach(ep->id, ep->pid);
 
-	/* For sysfs; a busy worker does it by itself at its next run. */
-	if (mutex_trylock(&tx->mutex)) {
-		crosstalk_endpoint_refresh(ep);
-		mutex_unlock(&tx->mutex);
-	}
+	if (!try_refresh(ep))
+		schedule_delayed_work(&look_again_work, LOOK_AGAIN);
 }
 
 static void wait_for_worker(struct vhost_net *net, int index)
@@ -713,6 +748,8 @@ void crosstalk_attach_exit(void)
 			list_add(&ep->list, &unhooked);
 		kobject_put(&ep->kobj);
 	}
+
+	cancel_delayed_work_sync(&look_again_work);
 
 	/* See "Lifetime" for what each of the three waits for. */
 	synchronize_rcu_tasks();

@@ -178,6 +178,7 @@ void crosstalk_endpoint_refresh(struct crosstalk_endpoint *ep)
 	enum crosstalk_reason reason;
 
 	WRITE_ONCE(ep->moved, false);
+	WRITE_ONCE(ep->unseen, false);
 	look_at_backend(ep, vq->private_data);
 	WRITE_ONCE(ep->features, vq->acked_features);
 

@@ -136,6 +136,7 @@ struct crosstalk_endpoint {
 	bool foreign;			/* vhost-net's loop ran; tx->mutex */
 	u32 blind;			/* frames went slow unseen; tx->mutex */
 	bool moved;			/* its interface must be found again */
+	bool unseen;			/* not looked at since it was hooked */
 
 	struct crosstalk_txbatch batch;	/* tx->mutex */
 	struct crosstalk_stats stats;

@@ -36,6 +36,14 @@
 /* Passes are no closer than that, however many new flows there are. */
 #define MIN_GAP msecs_to_jiffies(5)
 
+/*
+ * Flows that rest for no longer than that are kept answered, so many of an
+ * endpoint: where more workers than processors send in turns, a flow's turn
+ * comes long after an answer has ended, and would begin on the slow path.
+ */
+#define REST (HZ / 2)
+#define RESTING_MAX 64
+
 /* Buckets of the table of endpoints by interface, and bits of the filter. */
 #define PEER_BITS 8
 #define WATCH_BITS 12
@@ -47,6 +55,7 @@ static struct {
 	const struct crosstalk_policy *policy;
 	bool want;		/* a worker waits for an answer */
 	unsigned long ended;	/* jiffies of the last pass's end */
+	unsigned long pruned;	/* jiffies when flows were forgotten last */
 } resolver;
 
 /* One pass, for as long as RTNL is held. */
@@ -285,10 +294,25 @@ static void resolve_verdict(struct round *round, struct crosstalk_endpoint *ep,
 	crosstalk_verdict_post(&ep->detect, verdict, &answer);
 }
 
+/* Whether a flow gets another answer; a flow that is used always does. */
+static bool is_due(const struct crosstalk_verdict *verdict,
+		   unsigned int *resting)
+{
+	unsigned long used = READ_ONCE(verdict->used);
+
+	if (verdict->fresh || time_after_eq(used, verdict->asked))
+		return true;
+	if (time_after(jiffies, used + REST) || *resting >= RESTING_MAX)
+		return false;
+	++*resting;
+	return true;
+}
+
 static void resolve_endpoint(struct round *round, struct crosstalk_endpoint *ep)
 {
 	struct crosstalk_detector *detector = &ep->detect;
 	struct crosstalk_verdict *verdict;
+	unsigned int resting = 0;
 	unsigned int i;
 
 	if (!READ_ONCE(detector->nr))
@@ -297,9 +321,7 @@ static void resolve_endpoint(struct round *round, struct crosstalk_endpoint *ep)
 	rcu_read_lock();
 	for (i = 0; i < BIT(CROSSTALK_VERDICT_BITS); i++) {
 		hlist_for_each_entry_rcu(verdict, &detector->buckets[i], node) {
-			if (!verdict->fresh &&
-			    time_before(READ_ONCE(verdict->used),
-					verdict->asked))
+			if (!is_due(verdict, &resting))
 				continue;
 			resolve_verdict(round, ep, verdict);
 			round->busy = true;
@@ -366,6 +388,7 @@ static void prune(struct crosstalk_endpoint *ep)
 /* Returns whether any flow is remembered. */
 static bool release(struct round *round)
 {
+	bool forget = time_after_eq(jiffies, resolver.pruned + HZ);
 	struct crosstalk_endpoint *ep;
 	struct crosstalk_endpoint *tmp;
 	bool any = false;
@@ -373,11 +396,14 @@ static bool release(struct round *round)
 	list_for_each_entry_safe(ep, tmp, &round->endpoints, detect.pass) {
 		if (READ_ONCE(ep->detect.nr)) {
 			any = true;
-			prune(ep);
+			if (forget)
+				prune(ep);
 		}
 		list_del_init(&ep->detect.pass);
 		kobject_put(&ep->kobj);
 	}
+	if (forget)
+		resolver.pruned = jiffies;
 	return any;
 }
 
@@ -488,6 +514,7 @@ int crosstalk_detect_init(void)
 	resolver.policy = &crosstalk_policy;
 	INIT_DELAYED_WORK(&resolver.work, resolve);
 	resolver.ended = jiffies - HZ;
+	resolver.pruned = jiffies;
 
 	resolver.pass = crosstalk_pass_create();
 	if (!resolver.pass)

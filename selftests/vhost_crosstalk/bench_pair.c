@@ -72,7 +72,7 @@ static const struct bench benches[] = {
 	{ "pairs8", "60 B, window of 24, 16 machines", STREAM, VP_RAW, 60, 24,
 	  2048, 80000, RING, 1, 8 },
 	{ "pairs", "60 B, window of 24, 64 machines", STREAM, VP_RAW, 60, 24,
-	  2048, 80000, RING, 1, MAX_PAIRS },
+	  2048, 640000, RING, 1, MAX_PAIRS },
 	/* What nobody can beat */
 	{ "memcpy", "64000 B memcpy()", COPY, VP_RAW, 64000, 1, 0, 4000 },
 	{ "eventfd", "round trip, eventfd", EVENTFD, VP_RAW, 0, 1, 0, 20000 },
@@ -83,7 +83,8 @@ struct shared {
 	u64 sent, rcvd;		/* frames */
 	u64 from_ns;
 	u64 end_ns;
-	bool waiting, ready, warm, done;
+	bool waiting, ready, ended, done;
+	unsigned int met;
 	char tap[16];
 };
 
@@ -96,7 +97,7 @@ struct details {
 static struct shared *pairs;
 static struct details *details;
 static struct shared *sh;	/* this pair's */
-static bool *go;
+static unsigned int *go;	/* phase that all pairs may begin */
 static int credit_fd;
 static struct vp_peer peer;
 static u8 mac[6];
@@ -271,9 +272,14 @@ static void introduce(void)
 	}
 }
 
+static u64 crowd_warm_up(void)
+{
+	return npairs > 1 ? frames / 4 : 0;
+}
+
 static void receiver(unsigned int index)
 {
-	u64 left = 1 + WARM_UP + frames, got = 0, n;
+	u64 left = 1 + WARM_UP + crowd_warm_up() + frames, got = 0, n;
 	u8 dmac[6];
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -373,18 +379,26 @@ static void to_host(u64 n)
 	}
 }
 
+/* All pairs begin the next phase at once. */
+static void meet(unsigned int phase)
+{
+	__atomic_store_n(&sh->met, phase, __ATOMIC_RELEASE);
+	while (__atomic_load_n(go, __ATOMIC_ACQUIRE) < phase)
+		vp_sleep_ms(1);
+}
+
 static void run_stream(void)
 {
 	u64 busy;
 
 	stream(1 + WARM_UP);
-	/* All pairs at once */
-	__atomic_store_n(&sh->warm, true, __ATOMIC_RELEASE);
-	while (!__atomic_load_n(go, __ATOMIC_ACQUIRE))
-		vp_sleep_ms(1);
+	meet(1);
+	/* With all of them there, each has its turns at another pace. */
+	stream(1 + WARM_UP + crowd_warm_up());
+	meet(2);
 	busy = busy_ns();
 	sh->from_ns = vp_now_ns();
-	stream(1 + WARM_UP + frames);
+	stream(1 + WARM_UP + crowd_warm_up() + frames);
 	details->busy_ns = busy_ns() - busy;
 }
 
@@ -433,7 +447,7 @@ static void first_frame(const u8 *dmac, unsigned int from)
 static void run_pair(unsigned int pair)
 {
 	bool wait_ep = ctl_loaded();
-	unsigned int index = 2 * pair;
+	unsigned int index = 2 * pair, i;
 	pid_t pid = 0;
 	u8 dmac[6];
 
@@ -470,6 +484,11 @@ static void run_pair(unsigned int pair)
 	default:
 		run_host();
 	}
+	/* Machines that go disturb those that are still measured. */
+	WRITE_ONCE(sh->ended, true);
+	for (i = 0; i < npairs; i++)
+		while (!READ_ONCE(pairs[i].ended))
+			vp_sleep_ms(5);
 	WRITE_ONCE(sh->done, true);
 	if (pid)
 		waitpid(pid, NULL, 0);
@@ -554,7 +573,7 @@ static void remove_network(void)
 
 static void run_pairs(void)
 {
-	unsigned int i;
+	unsigned int phase, i;
 	int status;
 
 	set_up_network();
@@ -563,11 +582,14 @@ static void run_pairs(void)
 		if (!fork())
 			run_pair(i);
 	}
-	for (i = 0; b->mode == STREAM && i < npairs; i++)
-		while (!__atomic_load_n(&pairs[i].warm, __ATOMIC_ACQUIRE) &&
-		       !waitpid(-1, &status, WNOHANG))
-			vp_sleep_ms(1);
-	__atomic_store_n(go, true, __ATOMIC_RELEASE);
+	for (phase = 1; b->mode == STREAM && phase <= 2; phase++) {
+		for (i = 0; i < npairs; i++)
+			while (__atomic_load_n(&pairs[i].met,
+					       __ATOMIC_ACQUIRE) < phase &&
+			       !waitpid(-1, &status, WNOHANG))
+				vp_sleep_ms(1);
+		__atomic_store_n(go, phase, __ATOMIC_RELEASE);
+	}
 	for (i = 0; i < npairs; i++)
 		if (waitpid(-1, &status, 0) < 0 || status)
 			die("a pair has failed");
@@ -621,7 +643,7 @@ static void measure(void)
 	unsigned int i;
 
 	memset(pairs, 0, MAX_PAIRS * sizeof(*pairs));
-	*go = false;
+	*go = 0;
 	details = mmap(NULL, sizeof(*details) +
 		       vp_max(frames, (u64)WARM_UP) * sizeof(u64),
 		       PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS |
@@ -700,7 +722,7 @@ int main(int argc, char **argv)
 		     PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (pairs == MAP_FAILED)
 		die("mmap");
-	go = (bool *)(pairs + MAX_PAIRS);
+	go = (unsigned int *)(pairs + MAX_PAIRS);
 	for (i = 0; i < VP_ARRAY_SIZE(benches); i++) {
 		bool wanted = optind == argc;
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-#   make                 build the module for the running kernel
+#   make                 build the modules for the running kernel
 #   make KVER=release    ... for another installed kernel
 #   make KDIR=directory  ... against a kernel's build directory
 #   make help            everything else
@@ -80,8 +80,8 @@ clean:
 
 .PHONY: help
 help:
-	@echo 'make [KVER=release | KDIR=dir]  build vhost_crosstalk.ko into build/<release>/'
-	@echo 'make install                    install it for that kernel, and crosstalk(8) (as root)'
+	@echo 'make [KVER=release | KDIR=dir]  build the modules into build/<release>/'
+	@echo 'make install                    install them for that kernel, and crosstalk(8) (as root)'
 	@echo 'make demo                       two real guests in a VM, with and without the module'
 	@echo 'make check                      all tests, on every supported kernel'
 	@echo 'make quick                      the tests that a User Mode Linux can run, in seconds'

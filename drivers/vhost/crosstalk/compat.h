@@ -7,6 +7,7 @@
 #define _CROSSTALK_COMPAT_H
 
 #include <linux/eventfd.h>
+#include <linux/fs.h>
 #include <linux/gfp.h>
 #include <linux/if_bridge.h>
 #include <linux/mm.h>
@@ -160,6 +161,44 @@ crosstalk_dev_gso_max_size(const struct net_device *dev)
 	return READ_ONCE(dev->gso_max_size);
 #endif
 }
+
+/* Who a file's owner is seen by: a mount, a user name space before. */
+#ifdef HAVE_NOP_MNT_IDMAP
+#define crosstalk_idmap mnt_idmap
+#define crosstalk_nop_idmap (&nop_mnt_idmap)
+#else
+#define crosstalk_idmap user_namespace
+#define crosstalk_nop_idmap (&init_user_ns)
+#endif
+
+/* An inode's times became accessors. */
+#ifdef HAVE_SIMPLE_INODE_INIT_TS
+#define crosstalk_inode_init_ts(inode) ((void)simple_inode_init_ts(inode))
+
+static inline void crosstalk_inode_touch(struct inode *inode)
+{
+	inode_set_mtime_to_ts(inode, inode_set_ctime_current(inode));
+}
+#else
+static inline void crosstalk_inode_touch(struct inode *inode)
+{
+	inode->i_ctime = current_time(inode);
+	inode->i_mtime = inode->i_ctime;
+}
+
+static inline void crosstalk_inode_init_ts(struct inode *inode)
+{
+	crosstalk_inode_touch(inode);
+	inode->i_atime = inode->i_mtime;
+}
+#endif
+
+/* Splicing from a file by its read_iter. */
+#ifdef HAVE_COPY_SPLICE_READ
+#define crosstalk_splice_read copy_splice_read
+#else
+#define crosstalk_splice_read generic_file_splice_read
+#endif
 
 /* Code that a kernel without kretprobes (User Mode Linux) must do without. */
 #ifdef CONFIG_KRETPROBES

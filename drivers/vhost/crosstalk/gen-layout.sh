@@ -304,7 +304,10 @@ have_member()
 	echo "/* SPDX-License-Identifier: GPL-2.0 */"
 	echo "/* Made by gen-layout.sh from Module.symvers and BTF of kernel $kver: do not edit. */"
 	have page_frag_cache_drain PAGE_FRAG_CACHE_DRAIN
+	have copy_splice_read COPY_SPLICE_READ
 	have eventfd_signal EVENTFD_SIGNAL_COUNT
+	have nop_mnt_idmap NOP_MNT_IDMAP
+	have simple_inode_init_ts SIMPLE_INODE_INIT_TS
 	have vhost_vq_has_work VHOST_VQ_HAS_WORK
 	have vhost_vq_work_queue VHOST_VQ_WORK_QUEUE
 	have_member net_device gso_ipv4_max_size

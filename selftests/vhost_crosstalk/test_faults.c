@@ -13,10 +13,10 @@
 #include <unistd.h>
 
 #include "ctl.h"
+#include "fail.h"
 #include "ktap.h"
 #include "vpeer.h"
 
-#define FAILSLAB	"/sys/kernel/debug/failslab/"
 #define KPROBES		"/sys/kernel/debug/kprobes/enabled"
 
 static struct vp_world *traffic(struct vp_cfg *c, unsigned int n)
@@ -36,63 +36,6 @@ static struct vp_world *traffic(struct vp_cfg *c, unsigned int n)
 	return w;
 }
 
-static void failslab(const char *file, const char *text)
-{
-	char path[128];
-	int ret;
-
-	snprintf(path, sizeof(path), FAILSLAB "%s", file);
-	ret = vp_write_file(path, text);
-	ktap_assert(!ret, "%s: %s", path, strerror(-ret));
-}
-
-static int nth_fd = -1;
-
-/* The @nth allocation of this task from now on fails; 0: none. */
-static void fail_nth(unsigned int nth)
-{
-	char text[16];
-
-	snprintf(text, sizeof(text), "%u", nth);
-	/* That this write can fail in the same way is part of it. */
-	while (pwrite(nth_fd, text, strlen(text), 0) <= 0)
-		ktap_assert(errno == EFAULT || errno == ENOMEM, "fail-nth: %s",
-			    strerror(errno));
-}
-
-/* Has it come to that?  Then the rest is the same as without. */
-static bool failed_nth(void)
-{
-	char text[16] = "";
-
-	while (pread(nth_fd, text, sizeof(text) - 1, 0) <= 0)
-		ktap_assert(errno == EFAULT || errno == ENOMEM, "fail-nth: %s",
-			    strerror(errno));
-	fail_nth(0);
-	return strtoul(text, NULL, 10) == 0;
-}
-
-static void open_nth(void)
-{
-	/* Opened before, because that takes memory, too. */
-	nth_fd = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
-	ktap_assert(nth_fd >= 0, "fail-nth: %s", strerror(errno));
-}
-
-static const char *no_failslab(void)
-{
-	if (access(FAILSLAB "probability", W_OK) ||
-	    access("/proc/thread-self/fail-nth", W_OK))
-		return "has no fault injection (CONFIG_FAILSLAB)";
-	return NULL;
-}
-
-static void need_failslab(void)
-{
-	failslab("verbose", "0");
-	failslab("ignore-gfp-wait", "N");
-}
-
 /* Each allocation on the way to an endpoint fails in turn. */
 static void nomem_attach(void)
 {
@@ -102,9 +45,9 @@ static void nomem_attach(void)
 	struct vp_peer p;
 	int scan;
 
-	need_failslab();
+	fail_setup(FAIL_SLAB);
 	ctl_need_loaded();
-	open_nth();
+	fail_open();
 	scan = open(CTL_ROOT "/scan", O_WRONLY);
 	ktap_assert(scan >= 0, "scan");
 	vp_cfg_default(&c);
@@ -154,9 +97,9 @@ static void nomem_load(void)
 	bool failed;
 	int ret;
 
-	need_failslab();
+	fail_setup(FAIL_SLAB);
 	ctl_need_unloaded();
-	open_nth();
+	fail_open();
 	vp_rand_init(&rnd, 0);
 	w = traffic(&c, 3);
 	for (i = 0; i < n; i++) {
@@ -188,7 +131,7 @@ static void ev_attach_nomem(struct vp_peer *p, u64 n)
 	struct vhost_vring_file tx = { VP_VQ_TX, p->qp[0].tap };
 
 	if (!n)
-		open_nth();
+		fail_open();
 	if (vp_stop(p))
 		ktap_fail("stop");
 	vp_drain(p);
@@ -208,7 +151,7 @@ static void nomem_random(void)
 	struct vp_cfg c;
 	unsigned int i;
 
-	need_failslab();
+	fail_setup(FAIL_SLAB);
 	ctl_need_loaded();
 	vp_cfg_default(&c);
 	w = vp_world_new(2, c.bridge, 0);
@@ -284,9 +227,9 @@ static void kprobes_off(void)
 }
 
 static const struct ktap_case cases[] = {
-	{ "nomem_attach", nomem_attach, 200, false, no_failslab },
-	{ "nomem_load", nomem_load, 100, false, no_failslab },
-	{ "nomem_random", nomem_random, .lacks = no_failslab, .slow = true },
+	{ "nomem_attach", nomem_attach, 200, false, fail_lacks },
+	{ "nomem_load", nomem_load, 100, false, fail_lacks },
+	{ "nomem_random", nomem_random, .lacks = fail_lacks, .slow = true },
 	{ "kprobes_off", kprobes_off, .lacks = no_kprobes },
 };
 

@@ -16,6 +16,7 @@
 
 #include "ctl.h"
 #include "direct.h"
+#include "guestram.h"
 #include "ktap.h"
 #include "vpeer.h"
 
@@ -31,6 +32,8 @@
 #define KSM		"/sys/kernel/mm/ksm/"
 #define THP		"/sys/kernel/mm/transparent_hugepage/enabled"
 #define COLLAPSE	25	/* MADV_COLLAPSE, since 6.1 */
+
+enum memory { PRIVATE, SHARED, GUESTRAM };
 
 static struct vp_world *w;
 static struct vp_peer peer;
@@ -136,7 +139,7 @@ static void map(int flags, int fd)
 }
 
 /* Memory of a file (which shows what is written), or private memory. */
-static void start(bool shared)
+static void start(enum memory kind)
 {
 	struct vp_traffic t = { .min = 60, .max = 1514, .window = 64 };
 	struct vp_flow_id id = { RECEIVER, SENDER, 0, 0 };
@@ -156,15 +159,16 @@ static void start(bool shared)
 	c.rx_num = PAGES;
 	ktap_assert(!vp_open(&peer, &c, RECEIVER), "open");
 	strcpy(w->peer[RECEIVER].tap, peer.tap);
-	file = memfd_create("memory", MFD_CLOEXEC);
-	ktap_assert(file >= 0 && !ftruncate(file, SIZE), "memfd");
+	file = kind == GUESTRAM ? guestram_file(SIZE) :
+				  memfd_create("memory", MFD_CLOEXEC);
+	ktap_assert(file >= 0 && !ftruncate(file, SIZE), "memory: %d", file);
 	/* Room for a huge page around it. */
 	mem = mmap(NULL, 3 * HUGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
 		   0);
 	ktap_assert(mem != MAP_FAILED, "mmap");
 	mem = (u8 *)(((u64)mem + HUGE - 1) & -HUGE);
-	map(shared ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS,
-	    shared ? file : -1);
+	map(kind == PRIVATE ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED,
+	    kind == PRIVATE ? -1 : file);
 	r = &peer.mem.region[peer.mem.n];
 	*r = (struct vp_region) { vp_mem_end(&peer.mem) + HUGE, SIZE, mem };
 	peer.mem.n++;
@@ -217,12 +221,12 @@ static void unchanged(const char *what)
 		    what);
 }
 
-static void revoked(void)
+static void revoke_all(enum memory kind)
 {
 	unsigned int i, n = ktap_count("CROSSTALK_CYCLES", 10, 1);
 	u8 *page;
 
-	start(true);
+	start(kind);
 	page = mem + 4096 * VICTIM;
 	for (i = 0; i < n; i++) {
 		mprotect(page, 4096, PROT_READ);
@@ -261,13 +265,23 @@ static void revoked(void)
 	finish();
 }
 
+static void revoked(void)
+{
+	revoke_all(SHARED);
+}
+
+static void guestram_revoked(void)
+{
+	revoke_all(GUESTRAM);
+}
+
 /* A page that moves to another address takes its contents with it. */
 static void moved(void)
 {
 	unsigned int i, n = ktap_count("CROSSTALK_CYCLES", 20, 3);
 	u8 *page, *to;
 
-	start(false);
+	start(PRIVATE);
 	page = mem + 4096 * VICTIM;
 	for (i = 0; i < n; i++) {
 		to = mremap(page, 4096, 4096, MREMAP_MAYMOVE | MREMAP_FIXED,
@@ -295,7 +309,7 @@ static void stopped(void)
 	unsigned int i, n = ktap_count("CROSSTALK_CYCLES", 10, 2);
 	struct vp_ring *r;
 
-	start(true);
+	start(SHARED);
 	r = &peer.qp[0].rx;
 	for (i = 0; i < n; i++) {
 		peer.mem.n--;
@@ -324,23 +338,36 @@ static void stopped(void)
 }
 
 /* As a balloon does, also with buffers that are posted. */
-static void wiped_pages(void)
+static void wipe(enum memory kind)
 {
 	unsigned int i, n = ktap_count("CROSSTALK_CYCLES", 2000, 200);
 	struct vp_rand rnd;
 	u16 id;
 
 	vp_rand_init(&rnd, 1);
-	start(false);
+	start(kind);
 	for (i = 0; i < n; i++) {
 		id = vp_rand_in(&rnd, 0, PAGES - 1);
 		/* What it has now is lost; the next frame is not. */
 		wiped[id] = true;
-		madvise(mem + 4096 * id, 4096, MADV_DONTNEED);
+		ktap_assert(!madvise(mem + 4096 * id, 4096,
+				     kind == PRIVATE ? MADV_DONTNEED :
+						       MADV_REMOVE),
+			    "madvise: %s", strerror(errno));
 		take();
 		usleep(vp_rand_in(&rnd, 0, 300));
 	}
 	finish();
+}
+
+static void wiped_pages(void)
+{
+	wipe(PRIVATE);
+}
+
+static void guestram_wiped(void)
+{
+	wipe(GUESTRAM);
 }
 
 /* ---- what the kernel does with pages ---- */
@@ -362,7 +389,7 @@ static void forked(void)
 	pid_t pid;
 	u64 was;
 
-	start(false);
+	start(PRIVATE);
 	for (i = 0; i < n; i++) {
 		pid = fork();
 		ktap_assert(pid >= 0, "fork");
@@ -397,7 +424,7 @@ static void merged(void)
 		ktap_skip("no KSM");
 	vp_write_file(KSM "sleep_millisecs", "1");
 	vp_write_file(KSM "pages_to_scan", "1000");
-	start(false);
+	start(PRIVATE);
 	for (i = 0; i < n; i++) {
 		ktap_assert(!vp_stop(&peer), "stop");
 		take();
@@ -432,7 +459,7 @@ static void huge(void)
 	unsigned int i, n = ktap_count("CROSSTALK_CYCLES", 20, 3), ok = 0;
 	int rw = PROT_READ | PROT_WRITE;
 
-	start(false);
+	start(PRIVATE);
 	ktap_assert(mmap(mem, HUGE, rw, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
 			 -1, 0) == mem, "mmap");
 	madvise(mem, HUGE, MADV_HUGEPAGE);
@@ -466,7 +493,7 @@ static void pressure(void)
 	if (vp_read_file("/proc/swaps", swaps, sizeof(swaps)) < 0 ||
 	    !strchr(swaps, '\n'))
 		ktap_msg("no swap space here: pages are aged, not taken away");
-	start(false);
+	start(PRIVATE);
 	for (i = 0; i < n; i++) {
 		madvise(mem, SIZE, i & 1 ? MADV_PAGEOUT : MADV_COLD);
 		serve(2);
@@ -482,6 +509,8 @@ static const struct ktap_case cases[] = {
 	{ "moved", moved, .slow = true },
 	{ "stopped", stopped },
 	{ "wiped_pages", wiped_pages },
+	{ "guestram_revoked", guestram_revoked, .slow = true },
+	{ "guestram_wiped", guestram_wiped },
 	{ "forked", forked },
 	{ "merged", merged },
 	{ "huge", huge, .lacks = lacks_huge },

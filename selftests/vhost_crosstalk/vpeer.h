@@ -70,6 +70,7 @@ enum vp_mem_kind {
 	VP_MEM_MEMFD,
 	VP_MEM_HUGETLB,
 	VP_MEM_FILE,
+	VP_MEM_GUESTRAM,
 	VP_MEM_KINDS,
 };
 

@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include <linux/userfaultfd.h>
 
+#include "guestram.h"
 #include "ktap.h"
 #include "vpeer.h"
 
@@ -20,7 +21,7 @@
 #define HUGE_SIZE	(2UL << 20)
 
 const char * const vp_mem_kind_name[VP_MEM_KINDS] = {
-	"anonymous", "thp", "memfd", "hugetlb", "file",
+	"anonymous", "thp", "memfd", "hugetlb", "file", "guestram",
 };
 
 static u64 round_up(u64 v, u64 to)
@@ -59,6 +60,9 @@ static int backing_file(struct vp_mem *m)
 		fd = mkstemp(path);
 		if (fd >= 0)
 			unlink(path);
+		break;
+	case VP_MEM_GUESTRAM:
+		fd = guestram_file(m->map_len);
 		break;
 	default:
 		return -1;

@@ -7,6 +7,8 @@
 #
 # CROSSTALK_GUEST_KERNEL     what the guests boot (/boot/vmlinuz-$(uname -r))
 # CROSSTALK_GUEST_INITRAMFS  theirs, with guest_io in it (made here)
+# CROSSTALK_GUEST_RAM        directory for files with the guests' RAM, such as a
+#                            mounted guestram (none: anonymous memory)
 # CROSSTALK_KO               path of vhost_crosstalk.ko (modprobe)
 # LOGDIR                     directory for the guests' consoles
 

@@ -666,7 +666,8 @@ class Run:
         logs = os.path.join(options.logs, "guests")
         shutil.rmtree(logs, ignore_errors=True)
         self.setup = Setup(options.kernel, options.initramfs, logs, BRIDGE,
-                           memory=256, ipv6=True)
+                           memory=256, ipv6=True,
+                           ram_dir=os.environ.get("CROSSTALK_GUEST_RAM", ""))
         self.guests = [Guest(n, self.setup) for n in (1, 2)]
         self.crashes = 0
         self.number = 0

@@ -128,12 +128,13 @@ class Setup:
     """What all guests of a run have in common."""
 
     def __init__(self, vmlinux, initramfs, logs, bridge, memory=192,
-                 ipv6=False):
+                 ipv6=False, ram_dir=""):
         self.vmlinux = vmlinux
         self.initramfs = initramfs
         self.logs = logs
         self.bridge = bridge
         self.memory = memory
+        self.ram_dir = ram_dir
         self.ipv6 = ipv6
         self.run = f"/run/vhost-crosstalk-{bridge}"
         os.makedirs(self.run, exist_ok=True)
@@ -160,8 +161,14 @@ class Machine:
         self.qemu_log = os.path.join(setup.logs, f"{name}-qemu.log")
         self.pending = b""
         self.answers = b""
+        machine, backend = "pc", ()
+        if setup.ram_dir:
+            machine = "pc,memory-backend=ram"
+            backend = ("-object", f"memory-backend-file,id=ram,share=on,"
+                                  f"size={setup.memory}M,"
+                                  f"mem-path={setup.ram_dir}")
         command = [
-            "qemu-system-x86_64", "-name", guest.name, "-M", "pc",
+            "qemu-system-x86_64", "-name", guest.name, "-M", machine, *backend,
             "-accel", "kvm", "-cpu", "host", "-smp", "1",
             "-m", str(setup.memory),
             "-nodefaults", "-no-user-config", "-display", "none",

@@ -37,6 +37,7 @@
 #define MAGIC	0x4752414d
 #define CGROUP	"/sys/fs/cgroup/"
 #define RAMDISK	"/dev/ram0"
+#define USERS	12
 
 #define PUNCH	(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
 
@@ -496,7 +497,7 @@ static void shared(void)
  * Files that get shorter, longer and holes while others use them: what is in
  * one of them is its own, or nothing.
  */
-static void user(unsigned int id, int fd, u64 until)
+static void user(unsigned int id, int fd, u64 until, unsigned int *ended)
 {
 	u8 tag = 0x10 + id % 4, buf[3 * PAGE], *p = map(fd, 32, MAP_SHARED);
 	struct vp_rand r;
@@ -551,21 +552,30 @@ static void user(unsigned int id, int fd, u64 until)
 					_exit(6);
 		}
 	}
+	/*
+	 * All of them end before one exits: User Mode Linux walks the mappings
+	 * of a process that exits, without its lock, if another one takes pages
+	 * out of them at that time (arch/um, flush_tlb_mm()).
+	 */
+	__atomic_add_fetch(ended, 1, __ATOMIC_RELEASE);
+	while (__atomic_load_n(ended, __ATOMIC_ACQUIRE) < USERS)
+		vp_sleep_ms(1);
 	_exit(0);
 }
 
 static void race(void)
 {
 	u64 until = vp_now_ms() + ktap_count("CROSSTALK_MS", 1500, 250);
+	unsigned int i, *ended;
 	int fd[4], status;
-	unsigned int i;
 
 	begin("size=256k");
+	ended = (unsigned int *)map(-1, 1, MAP_SHARED | MAP_ANONYMOUS);
 	for (i = 0; i < 4; i++)
 		fd[i] = file(32);
-	for (i = 0; i < 12; i++)
+	for (i = 0; i < USERS; i++)
 		if (!fork())
-			user(i, fd[i % 4], until);
+			user(i, fd[i % 4], until, ended);
 	while (wait(&status) > 0)
 		ktap_assert(!status, "a user ended with %d", status >> 8);
 	for (i = 0; i < 4; i++)

@@ -447,6 +447,7 @@ typedef void vp_run_fn(struct vp_world *w, unsigned int i,
 
 struct vp_world {
 	unsigned int n;
+	unsigned int queues;		/* of the peer that has most */
 	struct vp_traffic traffic;
 	bool stop, quiet;
 	bool calm;		/* little traffic while nobody waits for it */

@@ -28,9 +28,15 @@
 #define CALL_GRACE_MS	2000
 #define CALL_LOOKS	10
 #define STALL_MS	15000
+#define FORGET_MS	1000	/* a third of what a tap does */
 #define FORGIVE_MS	50	/* lossy flows: then the window is open again */
 #define RX_BUDGET	64
 #define MAX_DUMPS	2	/* of one peer's rings, in the log */
+
+/* The other direction of a flow: what was seen of it, when, what is wanted. */
+struct reverse {
+	u64 next, ms, from;
+};
 
 struct runner {
 	struct vp_world *w;
@@ -39,6 +45,7 @@ struct runner {
 	u64 base[VP_MAX_PEERS][VP_MAX_SUB];	/* forgiven up to here */
 	u64 seen[VP_MAX_PEERS][VP_MAX_SUB];
 	u64 seen_ms[VP_MAX_PEERS][VP_MAX_SUB];
+	struct reverse reverse[VP_MAX_PEERS][VP_MAX_SUB];
 	u64 event_ms, events;
 	unsigned int complaints;
 };
@@ -241,6 +248,26 @@ static void on_frame(struct vp_peer *p, unsigned int q, const u8 *frame,
 
 /* ---- sending ---- */
 
+/*
+ * A multi-queue tap learns a flow's queue from the other direction, and forgets
+ * it when that has not moved for 3 s by jiffies, as after a stop of the machine.
+ * Known is what was learned from a frame that was sent after such a rest.
+ */
+static bool is_queue_known(struct runner *r, unsigned int dst, unsigned int sub)
+{
+	const struct vp_flow *f = &r->w->flow[dst][r->self][sub];
+	struct reverse *v = &r->reverse[dst][sub];
+	u64 now = vp_tick_ms(), next = READ_ONCE(f->next);
+
+	if (now - v->ms > FORGET_MS)
+		v->from = READ_ONCE(f->sent) + 2;
+	if (next != v->next || now - v->ms > FORGET_MS) {
+		v->next = next;
+		v->ms = now;
+	}
+	return next >= v->from;
+}
+
 static u32 credit(struct runner *r, unsigned int dst, unsigned int sub)
 {
 	struct vp_world *w = r->w;
@@ -249,12 +276,9 @@ static u32 credit(struct runner *r, unsigned int dst, unsigned int sub)
 	u64 from = vp_max(acked, r->base[dst][sub]);
 	u32 window = window_of(w);
 
-	/*
-	 * A multi-queue tap learns a flow's queue from the other direction:
-	 * wait for that, because the move to that queue may reorder frames.
-	 */
+	/* The move to another queue may reorder frames: one at a time. */
 	if (r->p.cfg.queues > 1 && w->send[dst][r->self] &&
-	    (acked < 2 || READ_ONCE(w->flow[dst][r->self][sub].next) < 2))
+	    (!is_queue_known(r, dst, sub) || acked < 2))
 		window = 1;
 	if (f->sent - from >= window)
 		return 0;

@@ -13,6 +13,7 @@
 #include <linux/netdevice.h>
 #include <linux/rcupdate.h>
 #include <linux/u64_stats_sync.h>
+#include <net/sch_generic.h>
 
 #include "detect.h"
 
@@ -69,6 +70,44 @@ crosstalk_verdict_tapped(const struct crosstalk_verdict *verdict)
 	return slow;
 }
 EXPORT_SYMBOL_FOR_CROSSTALK_TEST(crosstalk_verdict_tapped);
+
+/* RCU held.  A CPU that has taken a frame from a qdisc is running it. */
+static bool holds_frames(const struct net_device *dev)
+{
+	const struct Qdisc *qdisc;
+	unsigned int i;
+
+	for (i = 0; i < dev->real_num_tx_queues; i++) {
+		qdisc = rcu_dereference(netdev_get_tx_queue(dev, i)->qdisc);
+		if (qdisc_is_running((struct Qdisc *)qdisc) ||
+		    !qdisc_is_empty(qdisc))
+			return true;
+	}
+	return false;
+}
+
+/**
+ * crosstalk_route_queued() - whether qdiscs hold frames of the slow path
+ * @route: asked for when a flow comes from the slow path
+ *
+ * A frame that is in none is in the receiver's ring, or has left it; that is to
+ * be asked afterwards.
+ *
+ * Context: any.
+ * Return: true if there are some, whoever sent them.
+ */
+bool crosstalk_route_queued(const struct crosstalk_route *route)
+{
+	const struct crosstalk_path *path = &route->path;
+	bool queued = false;
+
+	rcu_read_lock();
+	if (route_is_there(route))
+		queued = holds_frames(path->dst) ||
+			 (path->macvtap && holds_frames(path->src));
+	rcu_read_unlock();
+	return queued;
+}
 
 /* The guest's transmission is what its tap receives. */
 static void account_tap(const struct crosstalk_path *path, unsigned int packets,

@@ -234,6 +234,7 @@ static inline void crosstalk_verdict_refreshed(struct crosstalk_verdict *verdict
 bool crosstalk_path_tapped(const struct crosstalk_path *path);
 enum crosstalk_slow
 crosstalk_verdict_tapped(const struct crosstalk_verdict *verdict);
+bool crosstalk_route_queued(const struct crosstalk_route *route);
 void crosstalk_account(const struct crosstalk_route *route,
 		       unsigned int packets, size_t bytes);
 

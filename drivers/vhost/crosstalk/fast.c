@@ -8,8 +8,8 @@
  * needs nothing: what was placed is there before the next frame is sent.  Slow
  * to fast must not overtake: what this endpoint still batches is sent, then it
  * rests until its last slow frame, of whatever flow, is SETTLE_NS old, by when
- * that has left backlogs and queueing disciplines for the receiver's tap, and
- * until that tap's ring is seen empty with the receiver's mutex held.
+ * that has left backlogs, until no queueing discipline on its way has frames or
+ * runs, and until the tap's ring is seen empty with the receiver's mutex held.
  * Frames that go the slow path without being looked at (the direct path is
  * switched off, or vhost-net's own loop runs) count for every flow: ep->blind.
  */
@@ -304,6 +304,9 @@ static enum crosstalk_push_result open_peer(struct crosstalk_run *run,
 	}
 
 	if (unlikely(v->slow)) {
+		/* A CPU can be taken away from a frame for longer. */
+		if (crosstalk_route_queued(v->now.route))
+			return CROSSTALK_PUSH_BUSY;
 		if (crosstalk_push_backlog(&ep->push))
 			return crosstalk_park(ep, ep->push.peer, "backlog") ?
 			       CROSSTALK_PUSH_WAIT : CROSSTALK_PUSH_SLOW;

@@ -31,6 +31,8 @@ struct lab {
 	int sock[LAB_SOCKETS];
 	unsigned int nseen;
 	struct lab_seen seen[LAB_SEEN];
+	u8 round;		/* of lab_learn() */
+	unsigned int pupils;	/* how many got a frame of an earlier one */
 };
 
 /* Guests on their devices, hooked, with the direct path on. */
@@ -56,8 +58,15 @@ void lab_wait_sent(struct lab *l);
 /* Until nothing has arrived for some milliseconds. */
 void lab_wait_quiet(struct lab *l, unsigned int ms);
 
-/* All guests say who they are, so that a bridge knows. */
+/*
+ * All guests say who they are, so that a bridge knows.  It waits for as many to
+ * hear of it as have before.
+ */
 void lab_learn(struct lab *l);
+/* Fewer may hear of it than before: something is blocked now. */
+void lab_learn_anew(struct lab *l);
+/* Whether it is a frame of lab_learn(), late perhaps. */
+bool lab_is_learning(const struct lab_seen *s);
 
 /* The word in "verdicts" for a flow of a guest: "ep7", or why not. */
 void lab_verdict(struct lab *l, unsigned int from, const u8 *dst,

@@ -197,8 +197,10 @@ static void wait_fast(const char *what)
 			ktap_fail("%s: no direct path (%s)", what, word);
 		}
 		/* Old news about addresses is forgotten by links that move. */
-		if (!(n++ % 16))
+		if (!(n++ % 16)) {
+			lab_learn_anew(&lab);
 			lab_learn(&lab);
+		}
 		vp_sleep_ms(1);
 	}
 }

@@ -579,8 +579,10 @@ void vp_run_peer(struct vp_world *w, unsigned int i, const struct vp_cfg *cfg)
 		n += send_all(r);
 		if (!n || !(++loops % 32))
 			run_event(r);
-		if (n && is_calm(w))
+		if (n && is_calm(w)) {
 			rest(r);
+			run_event(r);
+		}
 		if (!n) {
 			watch_flows(r);
 			if (r->p.cfg.spin && !READ_ONCE(w->quiet))
@@ -795,6 +797,8 @@ void vp_wait_events(struct vp_world *w, u64 events)
 	u64 end = vp_now_ms() + 60000 * vp_slowness(), from[VP_MAX_PEERS];
 	unsigned int i;
 
+	w->waiting++;
+	wake_all(w);
 	for (i = 0; i < w->n; i++)
 		from[i] = READ_ONCE(w->peer[i].events);
 	for (i = 0; i < w->n; i++) {
@@ -808,6 +812,7 @@ void vp_wait_events(struct vp_world *w, u64 events)
 			vp_sleep_ms(2);
 		}
 	}
+	w->waiting--;
 }
 
 void vp_stop_events(struct vp_world *w, unsigned int i)

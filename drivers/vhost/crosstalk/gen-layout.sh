@@ -149,7 +149,7 @@ print_structs()
 	print_structs vhost_net drivers/vhost \
 		vhost_work vhost_poll vhost_log vhost_vring_call vhost_virtqueue \
 		vhost_dev vhost_net_buf vhost_net_virtqueue vhost_net
-	print_structs tun drivers/net tun_file tun_struct
+	print_structs tun drivers/net tun_file tun_flow_entry tun_struct
 } > "$tmp/structs"
 
 # What the module cannot do without.
@@ -176,7 +176,9 @@ require vhost_net_virtqueue vq vhost_hlen sock_hlen ubufs
 require vhost_net dev vqs poll
 require tun_file socket tun napi_enabled napi_frags_enabled
 require tun_struct dev tfiles numqueues flags vnet_hdr_sz sndbuf txflt \
-	filter_attached steering_prog filter_prog
+	filter_attached lock flows flow_gc_timer ageing_time flow_count \
+	steering_prog filter_prog
+require tun_flow_entry hash_link tun rxhash rps_rxhash queue_index updated
 
 # layout STRUCT MEMBER...: size of a struct and places of members, from what
 # print_structs has left. For structs that embed too many others to be compiled.
@@ -232,8 +234,8 @@ BEGIN {
 	print
 	next
 }
-cur != "" && /^};?$/ {
-	print "};"
+cur != "" && /^}/ {
+	print
 	print asserts
 	print ""
 	asserts = ""

@@ -109,8 +109,22 @@ static const struct crosstalk_member tun_struct_members[] = {
 	MEMBER(tun_struct, sndbuf),
 	MEMBER(tun_struct, txflt),
 	MEMBER(tun_struct, filter_attached),
+	MEMBER(tun_struct, lock),
+	MEMBER(tun_struct, flows),
+	MEMBER(tun_struct, flow_gc_timer),
+	MEMBER(tun_struct, ageing_time),
+	MEMBER(tun_struct, flow_count),
 	MEMBER(tun_struct, steering_prog),
 	MEMBER(tun_struct, filter_prog),
+};
+
+static const struct crosstalk_member tun_flow_entry_members[] = {
+	MEMBER(tun_flow_entry, hash_link),
+	MEMBER(tun_flow_entry, tun),
+	MEMBER(tun_flow_entry, rxhash),
+	MEMBER(tun_flow_entry, rps_rxhash),
+	MEMBER(tun_flow_entry, queue_index),
+	MEMBER(tun_flow_entry, updated),
 };
 
 static const struct crosstalk_member net_bridge_port_members[] = {
@@ -139,6 +153,7 @@ static const struct crosstalk_struct vhost_net_structs[] = {
 static const struct crosstalk_struct tun_structs[] = {
 	STRUCT(tun_file),
 	STRUCT(tun_struct),
+	STRUCT(tun_flow_entry),
 };
 
 static const struct crosstalk_struct bridge_structs[] = {

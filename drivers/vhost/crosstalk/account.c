@@ -17,12 +17,6 @@
 
 #include "detect.h"
 
-/* RCU held. */
-static bool route_is_there(const struct crosstalk_route *route)
-{
-	return route->gone == READ_ONCE(crosstalk_detect_gone);
-}
-
 static bool is_link_up(const struct net_device *dev)
 {
 	return netif_running(dev) && netif_carrier_ok(dev);
@@ -58,7 +52,7 @@ crosstalk_verdict_tapped(const struct crosstalk_verdict *verdict)
 	enum crosstalk_slow slow = CROSSTALK_FAST;
 
 	rcu_read_lock();
-	if (!route_is_there(route))
+	if (!crosstalk_route_is_there(route))
 		slow = CROSSTALK_SLOW_STALE;
 	else if (crosstalk_path_tapped(path))
 		slow = CROSSTALK_SLOW_PACKET_SOCKET;
@@ -102,7 +96,7 @@ bool crosstalk_route_queued(const struct crosstalk_route *route)
 	bool queued = false;
 
 	rcu_read_lock();
-	if (route_is_there(route))
+	if (crosstalk_route_is_there(route))
 		queued = holds_frames(path->dst) ||
 			 (path->macvtap && holds_frames(path->src));
 	rcu_read_unlock();
@@ -159,7 +153,7 @@ void crosstalk_account(const struct crosstalk_route *route,
 		       unsigned int packets, size_t bytes)
 {
 	rcu_read_lock();
-	if (likely(route_is_there(route))) {
+	if (likely(crosstalk_route_is_there(route))) {
 		/* Softirqs of this CPU count in the same place. */
 		local_bh_disable();
 		if (route->path.macvtap)

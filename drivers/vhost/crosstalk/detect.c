@@ -74,6 +74,7 @@ int crosstalk_detector_init(struct crosstalk_detector *detector)
 	detector->full.shown = CROSSTALK_SLOW_FULL;
 	detector->full.gone = true;
 	detector->last = &detector->full;
+	detector->last_queue = &detector->full;
 	return 0;
 }
 EXPORT_SYMBOL_FOR_CROSSTALK_TEST(crosstalk_detector_init);
@@ -83,6 +84,8 @@ static void remove_verdict(struct crosstalk_detector *detector,
 {
 	if (detector->last == verdict)
 		detector->last = &detector->full;
+	if (detector->last_queue == verdict)
+		detector->last_queue = &detector->full;
 	hlist_del_rcu(&verdict->node);
 	detector->nr--;
 
@@ -202,6 +205,7 @@ add_verdict(struct crosstalk_detector *detector,
 /* The slow part of crosstalk_detect(): a flow unlike the last. */
 struct crosstalk_verdict *
 __crosstalk_detect_find(struct crosstalk_detector *detector,
+			struct crosstalk_verdict **last,
 			const struct crosstalk_flow_key *key)
 {
 	struct hlist_head *bucket = &detector->buckets[hash_key(key)];
@@ -209,13 +213,13 @@ __crosstalk_detect_find(struct crosstalk_detector *detector,
 
 	hlist_for_each_entry(verdict, bucket, node) {
 		if (crosstalk_flow_key_equal(&verdict->key, key)) {
-			detector->last = verdict;
+			*last = verdict;
 			return verdict;
 		}
 	}
 
 	verdict = add_verdict(detector, key, bucket);
-	detector->last = verdict;
+	*last = verdict;
 	return verdict;
 }
 EXPORT_SYMBOL_FOR_CROSSTALK_TEST(__crosstalk_detect_find);
@@ -245,9 +249,27 @@ __crosstalk_detect_stale(const struct crosstalk_verdict *verdict)
 {
 	if (verdict->now.slow != CROSSTALK_SLOW_FULL)
 		crosstalk_detect_want();
-	return verdict->now.slow ? verdict->now.slow : CROSSTALK_SLOW_STALE;
+	return verdict->now.slow > CROSSTALK_BY_QUEUE ? verdict->now.slow :
+							CROSSTALK_SLOW_STALE;
 }
 EXPORT_SYMBOL_FOR_CROSSTALK_TEST(__crosstalk_detect_stale);
+
+/**
+ * crosstalk_verdict_end() - end an answer that was seen to be wrong
+ * @detector: table
+ * @verdict: verdict of that table
+ *
+ * Context: the endpoint's TX worker, tx->mutex held.
+ */
+void crosstalk_verdict_end(struct crosstalk_detector *detector,
+			   struct crosstalk_verdict *verdict)
+{
+	spin_lock(&detector->lock);
+	verdict->now.expires = jiffies;
+	spin_unlock(&detector->lock);
+	crosstalk_detect_want();
+}
+EXPORT_SYMBOL_FOR_CROSSTALK_TEST(crosstalk_verdict_end);
 
 /**
  * crosstalk_verdict_post() - put an answer in a verdict's mailbox
@@ -307,22 +329,30 @@ static ssize_t show_verdict(struct crosstalk_detector *detector,
 			    ssize_t len)
 {
 	unsigned int slow = READ_ONCE(verdict->shown);
+	u16 queue = verdict->key.queue;
+	char nr[8] = "";
 	char to[24];
 
-	if (!slow && is_stale(detector, verdict))
+	if (slow <= CROSSTALK_BY_QUEUE && is_stale(detector, verdict))
 		slow = CROSSTALK_SLOW_STALE;
-	if (!slow && time_before(jiffies, READ_ONCE(verdict->held_until)))
+	if (slow <= CROSSTALK_BY_QUEUE &&
+	    time_before(jiffies, READ_ONCE(verdict->held_until)))
 		slow = READ_ONCE(verdict->held);
 	if (slow)
 		strscpy(to, crosstalk_slow_name(slow), sizeof(to));
 	else
 		snprintf(to, sizeof(to), "ep%u", READ_ONCE(verdict->peer_id));
 
-	return sysfs_emit_at(buf, len, "%pM %pM %u %s %llu %llu\n",
+	if (queue == CROSSTALK_QUEUE_UNKNOWN)
+		strscpy(nr, " -", sizeof(nr));
+	else if (queue)
+		snprintf(nr, sizeof(nr), " %u", queue - 1);
+
+	return sysfs_emit_at(buf, len, "%pM %pM %u %s %llu %llu%s\n",
 			     verdict->key.src, verdict->key.dst,
-			     verdict->key.vlan_id, to,
+			     crosstalk_flow_key_vlan_id(&verdict->key), to,
 			     READ_ONCE(verdict->fast_packets),
-			     READ_ONCE(verdict->slow_packets));
+			     READ_ONCE(verdict->slow_packets), nr);
 }
 
 /* Flows that there was no room for, as one line. */

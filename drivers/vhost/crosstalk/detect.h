@@ -65,11 +65,15 @@ struct crosstalk_answer {
 /**
  * struct crosstalk_verdict - what is known of a flow
  * @node: in its detector's table
- * @key: flow; never changes
+ * @key: flow, and queue if the receiver has several; never changes
  * @now: the answer in force (tx->mutex)
  * @used: jiffies of the last frame (tx->mutex; the resolver reads it)
  * @slow: the last frame went by the slow path (tx->mutex; the TX loop's)
  * @blind: the endpoint's count of the same name when it was seen last (as @slow)
+ * @stamp: of a flow to several queues: changes with each run of frames that went
+ * slow before their queue was known; of one such queue: the flow's, when it was
+ * seen last (as @slow)
+ * @noted: @slow_packets when @stamp was changed (as @slow)
  * @refresh_at: jiffies when the bridge should see a frame of the source again
  * @fast_packets: frames by the direct path (tx->mutex; the TX loop's)
  * @fast_bytes: their bytes (tx->mutex; the TX loop's)
@@ -103,6 +107,8 @@ struct crosstalk_verdict {
 	unsigned long refresh_at;
 	bool slow;
 	u32 blind;
+	u32 stamp;
+	u64 noted;
 	u64 fast_packets;
 	u64 fast_bytes;
 	u64 slow_packets;
@@ -126,6 +132,8 @@ struct crosstalk_verdict {
 /**
  * struct crosstalk_detector - an endpoint's verdicts
  * @last: the one that was asked for last (tx->mutex)
+ * @last_queue: the same among those for one of several queues (tx->mutex)
+ * @stamps: stamps that were given to verdicts (tx->mutex)
  * @buckets: table (tx->mutex to change it, RCU to read it)
  * @nr: verdicts in it (tx->mutex)
  * @hand: bucket at which the next eviction begins to look (tx->mutex)
@@ -139,6 +147,8 @@ struct crosstalk_verdict {
  */
 struct crosstalk_detector {
 	struct crosstalk_verdict *last;
+	struct crosstalk_verdict *last_queue;
+	u32 stamps;
 	struct hlist_head *buckets;
 	unsigned int nr;
 	unsigned int hand;
@@ -155,6 +165,9 @@ struct crosstalk_detector {
 /* Answers of an older epoch do not hold any more. */
 extern atomic_t crosstalk_detect_epoch;
 
+/* Interfaces of routes that are gone (resolve.c). */
+extern unsigned int crosstalk_detect_gone;
+
 int crosstalk_detector_init(struct crosstalk_detector *detector);
 void crosstalk_detector_drain(struct crosstalk_detector *detector);
 void crosstalk_detector_destroy(struct crosstalk_detector *detector);
@@ -164,34 +177,28 @@ ssize_t crosstalk_detector_show(struct crosstalk_detector *detector, char *buf);
 
 struct crosstalk_verdict *
 __crosstalk_detect_find(struct crosstalk_detector *detector,
+			struct crosstalk_verdict **last,
 			const struct crosstalk_flow_key *key);
 void __crosstalk_detect_take(struct crosstalk_detector *detector,
 			     struct crosstalk_verdict *verdict);
 enum crosstalk_slow
 __crosstalk_detect_stale(const struct crosstalk_verdict *verdict);
+void crosstalk_verdict_end(struct crosstalk_detector *detector,
+			   struct crosstalk_verdict *verdict);
 void crosstalk_verdict_post(struct crosstalk_detector *detector,
 			    struct crosstalk_verdict *verdict,
 			    const struct crosstalk_answer *answer);
-/**
- * crosstalk_detect() - whether a frame may go straight to another VM
- * @detector: of the endpoint that sends it
- * @key: its flow
- * @verdict: what is known of the flow, never NULL; with CROSSTALK_FAST it has a
- * route
- *
- * Context: the endpoint's TX worker, tx->mutex held.
- * Return: CROSSTALK_FAST, or why not.
- */
 static inline enum crosstalk_slow
-crosstalk_detect(struct crosstalk_detector *detector,
-		 const struct crosstalk_flow_key *key,
-		 struct crosstalk_verdict **verdict)
+__crosstalk_detect(struct crosstalk_detector *detector,
+		   struct crosstalk_verdict **last,
+		   const struct crosstalk_flow_key *key,
+		   struct crosstalk_verdict **verdict)
 {
-	struct crosstalk_verdict *v = detector->last;
+	struct crosstalk_verdict *v = *last;
 	unsigned long now = jiffies;
 
 	if (unlikely(!crosstalk_flow_key_equal(&v->key, key)))
-		v = __crosstalk_detect_find(detector, key);
+		v = __crosstalk_detect_find(detector, last, key);
 	*verdict = v;
 	if (unlikely(READ_ONCE(v->posted)))
 		__crosstalk_detect_take(detector, v);
@@ -201,6 +208,43 @@ crosstalk_detect(struct crosstalk_detector *detector,
 		     v->now.epoch != atomic_read(&crosstalk_detect_epoch)))
 		return __crosstalk_detect_stale(v);
 	return v->now.slow;
+}
+
+/**
+ * crosstalk_detect() - whether a frame may go straight to another VM
+ * @detector: of the endpoint that sends it
+ * @key: its flow
+ * @verdict: what is known of the flow, never NULL; with CROSSTALK_FAST and
+ * CROSSTALK_BY_QUEUE it has a route
+ *
+ * Context: the endpoint's TX worker, tx->mutex held.
+ * Return: CROSSTALK_FAST; CROSSTALK_BY_QUEUE, if its queue is to be found out,
+ * and then asked for; or why not.
+ */
+static inline enum crosstalk_slow
+crosstalk_detect(struct crosstalk_detector *detector,
+		 const struct crosstalk_flow_key *key,
+		 struct crosstalk_verdict **verdict)
+{
+	return __crosstalk_detect(detector, &detector->last, key, verdict);
+}
+
+/**
+ * crosstalk_detect_queue() - the same for one of several queues
+ * @detector: of the endpoint that sends the frame
+ * @key: its flow, with a queue
+ * @verdict: as above
+ *
+ * Context: the endpoint's TX worker, tx->mutex held.
+ * Return: CROSSTALK_FAST, or why not.
+ */
+static inline enum crosstalk_slow
+crosstalk_detect_queue(struct crosstalk_detector *detector,
+		       const struct crosstalk_flow_key *key,
+		       struct crosstalk_verdict **verdict)
+{
+	return __crosstalk_detect(detector, &detector->last_queue, key,
+				  verdict);
 }
 
 /**
@@ -230,6 +274,17 @@ static inline void crosstalk_verdict_refreshed(struct crosstalk_verdict *verdict
 	verdict->refresh_at = jiffies + verdict->now.route->path.refresh;
 }
 
+/**
+ * crosstalk_route_is_there() - whether a route's interfaces may be used
+ * @route: route
+ *
+ * Context: RCU held; until it is not, if the answer is yes.
+ */
+static inline bool crosstalk_route_is_there(const struct crosstalk_route *route)
+{
+	return route->gone == READ_ONCE(crosstalk_detect_gone);
+}
+
 /* account.c */
 bool crosstalk_path_tapped(const struct crosstalk_path *path);
 enum crosstalk_slow
@@ -248,8 +303,6 @@ void crosstalk_routes_forget(struct crosstalk_detector *detector, bool all);
 void crosstalk_routes_exit(void);
 
 /* resolve.c */
-extern unsigned int crosstalk_detect_gone;
-
 int crosstalk_detect_init(void);
 void crosstalk_detect_exit(void);
 void crosstalk_detect_want(void);

@@ -9,6 +9,7 @@
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/rcupdate.h>
+#include <linux/skbuff.h>
 #include <linux/spinlock.h>
 #include <linux/types.h>
 
@@ -124,6 +125,7 @@ struct crosstalk_endpoint {
 	struct crosstalk_park park;	/* as a sender */
 	struct crosstalk_push push;	/* as a sender; tx->mutex */
 	struct crosstalk_frame frame;	/* the one at hand; tx->mutex */
+	struct sk_buff skb;		/* its headers, as a tap sees them (queue.c) */
 
 	struct crosstalk_mirror *mirror; /* rx->mutex; a reference */
 	struct crosstalk_rx_ring ring;	/* rx->mutex; where it is in @mirror */

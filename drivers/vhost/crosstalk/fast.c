@@ -12,6 +12,8 @@
  * runs, and until the tap's ring is seen empty with the receiver's mutex held.
  * Frames that go the slow path without being looked at (the direct path is
  * switched off, or vhost-net's own loop runs) count for every flow: ep->blind.
+ * Of a receiver with several queues each has a verdict, and so a memory, of its
+ * own; frames that go slow before their queue is known count for all of them.
  */
 
 #include <linux/etherdevice.h>
@@ -27,6 +29,7 @@
 #include "forward.h"
 #include "frame.h"
 #include "push.h"
+#include "queue.h"
 #include "vring.h"
 
 #include <trace/events/vhost_crosstalk.h>
@@ -172,10 +175,9 @@ static bool is_window_over(const struct crosstalk_verdict *v)
 	return time_after(jiffies, v->window + CHANGES_TIME);
 }
 
-/* The flow is on the direct path again. */
-static void note_change(struct crosstalk_verdict *v)
+/* The flow comes back to the direct path, or one of its queues does. */
+static void count_change(struct crosstalk_verdict *v)
 {
-	v->slow = false;
 	if (is_window_over(v)) {
 		if (v->changes < CHANGES_MAX)
 			v->flaps = 0;
@@ -185,13 +187,24 @@ static void note_change(struct crosstalk_verdict *v)
 	v->changes++;
 }
 
+static void note_change(struct crosstalk_verdict *v)
+{
+	v->slow = false;
+	count_change(v);
+}
+
+static bool is_restless(const struct crosstalk_verdict *v)
+{
+	return unlikely(v->changes >= CHANGES_MAX) && !is_window_over(v);
+}
+
 /* A frame that the receiver cannot have: is it one of many? */
 static enum crosstalk_next go_unfit(struct crosstalk_run *run,
 				    struct crosstalk_verdict *v)
 {
 	unsigned long time = UNFIT_TIME << v->flaps;
 
-	if (likely(v->changes < CHANGES_MAX) || is_window_over(v))
+	if (!is_restless(v))
 		return go_slow(run, v);
 
 	if (v->flaps < UNFIT_BACKOFF_MAX)
@@ -230,7 +243,8 @@ static void note_slow(struct crosstalk_run *run,
 	if (!frame->has_key)
 		return;
 
-	if (crosstalk_detect(&run->ep->detect, &frame->key, &v))
+	if (crosstalk_detect(&run->ep->detect, &frame->key, &v) >
+	    CROSSTALK_BY_QUEUE)
 		go_slow(run, v);
 	else
 		go_unfit(run, v);
@@ -357,16 +371,117 @@ static enum crosstalk_next place(struct crosstalk_run *run,
 	return CROSSTALK_NEXT;
 }
 
-static enum crosstalk_next forward_by(struct crosstalk_run *run,
-				      const struct crosstalk_chain *chain,
-				      const struct crosstalk_frame *frame)
+/* The headers by which the frame's queue is chosen; read once, as all of it. */
+static bool read_flow(struct crosstalk_run *run,
+		      const struct crosstalk_chain *chain,
+		      struct crosstalk_frame *frame)
+{
+	unsigned int have = frame->head_len;
+
+	if (likely(peek(run, chain, frame, CROSSTALK_FRAME_FLOW)))
+		return true;
+
+	frame->head_len = have;
+	if (!run->ep->push.peer)
+		return false;
+	crosstalk_push_close(run->ep);
+	if (peek(run, chain, frame, CROSSTALK_FRAME_FLOW))
+		return true;
+
+	frame->head_len = have;
+	return false;
+}
+
+/*
+ * Frames of the flow went slow and nobody knows to which queue: each of its
+ * queues has to settle before it goes on.
+ */
+static void new_stamp(struct crosstalk_run *run, struct crosstalk_verdict *flow)
+{
+	flow->noted = flow->slow_packets;
+	flow->stamp = ++run->ep->detect.stamps;
+}
+
+/* Its queue cannot be foretold.  Such frames have a verdict of their own. */
+static struct crosstalk_verdict *
+choose_none(struct crosstalk_run *run, struct crosstalk_flow_key *key,
+	    struct crosstalk_verdict *flow)
 {
 	struct crosstalk_verdict *v;
+
+	new_stamp(run, flow);
+	if (is_restless(flow)) {
+		go_unfit(run, flow);
+		return NULL;
+	}
+	key->queue = CROSSTALK_QUEUE_UNKNOWN;
+	crosstalk_detect_queue(&run->ep->detect, key, &v);
+	go_slow(run, v);
+	return NULL;
+}
+
+/*
+ * The receiver has several queues: finds the one that its tap would choose, and
+ * the verdict of the flow with that queue.  Returns NULL if the frame goes slow.
+ */
+static noinline struct crosstalk_verdict *
+choose_queue(struct crosstalk_run *run, const struct crosstalk_chain *chain,
+	     struct crosstalk_frame *frame, struct crosstalk_verdict *flow)
+{
+	struct crosstalk_endpoint *ep = run->ep;
+	struct crosstalk_flow_key key = frame->key;
+	struct crosstalk_verdict *v;
+	int queue = -EFAULT;
+
+	/* Should the receiver have one queue only from now on. */
+	flow->slow = true;
+	if (flow->noted != flow->slow_packets)
+		new_stamp(run, flow);
+
+	if (likely(read_flow(run, chain, frame)))
+		queue = crosstalk_queue_choose(flow->now.route, run->sock,
+					       &ep->skb, frame);
+	if (unlikely(queue < 0))
+		return choose_none(run, &key, flow);
+
+	key.queue = queue + 1;
+	if (unlikely(crosstalk_detect_queue(&ep->detect, &key, &v) ||
+		     is_held(v))) {
+		go_slow(run, v);
+		return NULL;
+	}
+	/* One of the two answers can be older, and of another tap. */
+	if (unlikely(v->now.route->path.dst != flow->now.route->path.dst ||
+		     !crosstalk_queue_is_current(v->now.route, queue))) {
+		crosstalk_verdict_end(&ep->detect, v);
+		go_slow(run, v);
+		return NULL;
+	}
+	if (unlikely(v->stamp != flow->stamp)) {
+		v->stamp = flow->stamp;
+		if (!v->slow)
+			count_change(flow);
+		v->slow = true;
+	}
+	return v;
+}
+
+static enum crosstalk_next forward_by(struct crosstalk_run *run,
+				      const struct crosstalk_chain *chain,
+				      struct crosstalk_frame *frame)
+{
+	struct crosstalk_verdict *v;
+	enum crosstalk_slow slow;
 	u64 age;
 
-	if (unlikely(crosstalk_detect(&run->ep->detect, &frame->key, &v) ||
-		     is_held(v)))
-		return go_slow(run, v);
+	slow = crosstalk_detect(&run->ep->detect, &frame->key, &v);
+	if (unlikely(slow || is_held(v))) {
+		if (slow != CROSSTALK_BY_QUEUE || is_held(v))
+			return go_slow(run, v);
+		v = choose_queue(run, chain, frame, v);
+		if (!v)
+			return CROSSTALK_SLOW;
+	}
 	if (unlikely(!fits(&v->now.route->path, frame)))
 		return go_unfit(run, v);
 
@@ -408,8 +523,8 @@ static bool is_slow_flow(struct crosstalk_run *run, const u8 *eth,
 		return false;
 
 	crosstalk_flow_key_set(&key, eth, 0, 0);
-	if (unlikely(!crosstalk_detect(&run->ep->detect, &key, &v)) &&
-	    !is_held(v))
+	if (unlikely(crosstalk_detect(&run->ep->detect, &key, &v) <=
+		     CROSSTALK_BY_QUEUE) && !is_held(v))
 		return false;
 
 	v->slow = true;
@@ -424,7 +539,7 @@ static void read_built(const u8 *eth, const struct virtio_net_hdr *gso,
 	frame->len = len;
 	frame->vnet.hdr = *gso;
 	frame->head_len = gso->gso_type == VIRTIO_NET_HDR_GSO_NONE ?
-			  VLAN_ETH_HLEN : CROSSTALK_FRAME_HEAD;
+			  CROSSTALK_FRAME_FLOW : CROSSTALK_FRAME_HEAD;
 	frame->head_len = min(frame->head_len, frame->len);
 	memcpy(frame->head, eth, frame->head_len);
 }
@@ -442,6 +557,7 @@ bool crosstalk_fast_wanted(struct crosstalk_run *run)
 	struct crosstalk_frame *frame = &run->ep->frame;
 	const struct virtio_net_hdr *gso;
 	struct crosstalk_verdict *v;
+	enum crosstalk_slow slow;
 	unsigned int len;
 	const u8 *eth;
 
@@ -456,12 +572,13 @@ bool crosstalk_fast_wanted(struct crosstalk_run *run)
 		note_slow(run, frame);
 		return false;
 	}
-	if (likely(crosstalk_detect(&run->ep->detect, &frame->key, &v)) ||
-	    is_held(v)) {
+	slow = crosstalk_detect(&run->ep->detect, &frame->key, &v);
+	if (likely(slow > CROSSTALK_BY_QUEUE) || is_held(v)) {
 		go_slow(run, v);
 		return false;
 	}
-	return true;
+	/* All that is looked at is there: no chain is needed. */
+	return slow != CROSSTALK_BY_QUEUE || choose_queue(run, NULL, frame, v);
 }
 
 /**

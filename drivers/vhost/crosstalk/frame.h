@@ -22,6 +22,12 @@
  */
 #define CROSSTALK_FRAME_HEAD (VLAN_ETH_HLEN + 60 + 60)
 
+/*
+ * Bytes that tell which of several queues a frame goes to: Ethernet with a VLAN
+ * tag, the longest IPv4 header, and ports, or what is in their place.
+ */
+#define CROSSTALK_FRAME_FLOW (VLAN_ETH_HLEN + 60 + 8)
+
 /**
  * struct crosstalk_frame - the beginning of a frame, read once from its sender
  * @vnet: its virtio-net header, as the sender wrote it

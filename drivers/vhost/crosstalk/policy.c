@@ -41,6 +41,7 @@
 
 static const char * const slow_names[] = {
 	[CROSSTALK_FAST] = "fast",
+	[CROSSTALK_BY_QUEUE] = "by-queue",
 	[CROSSTALK_SLOW_UNRESOLVED] = "unresolved",
 	[CROSSTALK_SLOW_STALE] = "stale",
 	[CROSSTALK_SLOW_FULL] = "table-full",
@@ -75,6 +76,8 @@ static const char * const slow_names[] = {
 	[CROSSTALK_SLOW_TAP_FILTER] = "tap-filter",
 	[CROSSTALK_SLOW_TAP_STEERING] = "tap-steering",
 	[CROSSTALK_SLOW_TAP_QUEUES] = "tap-queues",
+	[CROSSTALK_SLOW_TAP_HASH] = "tap-hash",
+	[CROSSTALK_SLOW_FLOW_DISSECTOR] = "flow-dissector",
 	[CROSSTALK_SLOW_SOCKET_FILTER] = "socket-filter",
 	[CROSSTALK_SLOW_BRIDGE_PROMISC] = "promisc-bridge",
 	[CROSSTALK_SLOW_BRIDGE_NETFILTER] = "bridge-netfilter",
@@ -306,7 +309,8 @@ static enum crosstalk_slow policy_check(struct crosstalk_pass *pass,
 	memset(path, 0, sizeof(*path));
 	path->src = src->dev;
 	path->dst = dst->dev;
-	path->tagged = key->vlan_proto;
+	path->tagged = key->vlan;
+	path->src_queue = crosstalk_tap_queue_nr(src, src->tx_sock);
 
 	if (src->kind == CROSSTALK_BACKEND_TAP)
 		return crosstalk_macvtap_check(pass, src, dst, key, path);
@@ -318,6 +322,8 @@ const struct crosstalk_policy crosstalk_policy = {
 	.begin = policy_begin,
 	.attached = crosstalk_port_attached,
 	.egress = policy_egress,
+	.queues = crosstalk_tap_queues,
+	.queue = crosstalk_tap_queue,
 	.check = policy_check,
 };
 EXPORT_SYMBOL_FOR_CROSSTALK_TEST(crosstalk_policy);

@@ -4,6 +4,7 @@
 
 #include <linux/etherdevice.h>
 #include <linux/if_ether.h>
+#include <linux/if_vlan.h>
 #include <linux/netdevice.h>
 #include <linux/types.h>
 
@@ -17,6 +18,7 @@ struct sk_buff;
  */
 enum crosstalk_slow {
 	CROSSTALK_FAST,			/* it does not */
+	CROSSTALK_BY_QUEUE,		/* to be asked for each queue of several */
 
 	/* State of the verdict (detect.c) */
 	CROSSTALK_SLOW_UNRESOLVED,	/* not asked yet */
@@ -58,7 +60,9 @@ enum crosstalk_slow {
 	CROSSTALK_SLOW_TAP_SNDBUF,
 	CROSSTALK_SLOW_TAP_FILTER,
 	CROSSTALK_SLOW_TAP_STEERING,
-	CROSSTALK_SLOW_TAP_QUEUES,	/* the receiver has several */
+	CROSSTALK_SLOW_TAP_QUEUES,	/* the receiving macvtap has several */
+	CROSSTALK_SLOW_TAP_HASH,	/* which of them cannot be foretold */
+	CROSSTALK_SLOW_FLOW_DISSECTOR,	/* ... as BPF looks at the frame */
 	CROSSTALK_SLOW_SOCKET_FILTER,
 
 	/* Bridge */
@@ -94,8 +98,10 @@ const char *crosstalk_slow_name(enum crosstalk_slow slow);
  * struct crosstalk_flow_key - what a bridge's decision depends on
  * @dst: destination address
  * @src: source address
- * @vlan_proto: protocol of the frame's one VLAN tag, 0 for none
- * @vlan_id: its VLAN, not 0; 0 for no tag
+ * @vlan: identifier of the VLAN in the frame's one tag, and the tag's kind
+ * (CROSSTALK_VLAN_*); 0 for no tag
+ * @queue: 0, or which of several queues of the receiver, counted from 1, or
+ * CROSSTALK_QUEUE_UNKNOWN
  * @word: all of it, to be compared and hashed
  */
 struct crosstalk_flow_key {
@@ -103,14 +109,21 @@ struct crosstalk_flow_key {
 		struct {
 			u8 dst[ETH_ALEN];
 			u8 src[ETH_ALEN];
-			__be16 vlan_proto;
-			u16 vlan_id;
+			u16 vlan;
+			u16 queue;
 		};
 		u64 word[2];
 	};
 };
 
 static_assert(sizeof(struct crosstalk_flow_key) == 16);
+
+/* Kinds of VLAN tags, beside the identifier's 12 bits. */
+#define CROSSTALK_VLAN_8021Q BIT(12)
+#define CROSSTALK_VLAN_8021AD BIT(13)
+
+/* Frames whose queue cannot be foretold. */
+#define CROSSTALK_QUEUE_UNKNOWN U16_MAX
 
 /**
  * crosstalk_flow_key_set() - fill a key
@@ -124,8 +137,28 @@ static inline void crosstalk_flow_key_set(struct crosstalk_flow_key *key,
 					  u16 vlan_id)
 {
 	memcpy(key, eth, 2 * ETH_ALEN);
-	key->vlan_proto = vlan_proto;
-	key->vlan_id = vlan_id;
+	key->vlan = vlan_id;
+	if (vlan_proto)
+		key->vlan |= vlan_proto == htons(ETH_P_8021Q) ?
+			     CROSSTALK_VLAN_8021Q : CROSSTALK_VLAN_8021AD;
+	key->queue = 0;
+}
+
+/* Identifier of the VLAN in a flow's tag; 0 for no tag. */
+static inline u16
+crosstalk_flow_key_vlan_id(const struct crosstalk_flow_key *key)
+{
+	return key->vlan & VLAN_VID_MASK;
+}
+
+/* Protocol of a flow's VLAN tag; 0 for no tag. */
+static inline __be16
+crosstalk_flow_key_vlan_proto(const struct crosstalk_flow_key *key)
+{
+	if (!key->vlan)
+		return 0;
+	return htons(key->vlan & CROSSTALK_VLAN_8021Q ? ETH_P_8021Q :
+							ETH_P_8021AD);
 }
 
 static inline bool crosstalk_flow_key_equal(const struct crosstalk_flow_key *a,
@@ -164,6 +197,7 @@ struct crosstalk_port {
  * Ethernet header on
  * @max_gso_len: longest GSO frame that is not cut into segments
  * @refresh: jiffies after which the bridge should see the source again, 0 never
+ * @src_queue: which queue of its tap the sender sends to, from 0 on
  * @macvtap: kind of both ports
  * @tagged: the frame has a VLAN tag
  *
@@ -178,6 +212,7 @@ struct crosstalk_path {
 	unsigned int max_len;
 	unsigned int max_gso_len;
 	unsigned long refresh;
+	u16 src_queue;
 	bool macvtap;
 	bool tagged;
 };
@@ -240,9 +275,11 @@ struct crosstalk_pass {
  * @prepare: before RTNL is taken; may sleep
  * @begin: after RTNL was taken: forget what was kept
  * @egress: finds the interface that a frame leaves by
+ * @queues: among how many queues a tap or macvtap chooses
+ * @queue: the socket of one of them
  * @check: whether the way there is nothing but a way
  *
- * @attached, @egress and @check are called under RTNL and RCU, and do not sleep.
+ * @attached, @egress, @queues, @queue and @check are called under RTNL and RCU, and do not sleep.
  */
 struct crosstalk_policy {
 	void (*prepare)(struct crosstalk_pass *pass);
@@ -252,6 +289,9 @@ struct crosstalk_policy {
 				      const struct crosstalk_port *src,
 				      const struct crosstalk_flow_key *key,
 				      struct net_device **dev);
+	unsigned int (*queues)(const struct crosstalk_port *port);
+	const struct socket *(*queue)(const struct net_device *dev,
+				      unsigned int nr);
 	enum crosstalk_slow (*check)(struct crosstalk_pass *pass,
 				     const struct crosstalk_port *src,
 				     const struct crosstalk_port *dst,
@@ -301,6 +341,11 @@ bool crosstalk_port_attached(const struct crosstalk_port *port);
 enum crosstalk_slow crosstalk_tap_source(const struct crosstalk_query *query);
 enum crosstalk_slow crosstalk_tap_dest(const struct crosstalk_query *query);
 netdev_features_t crosstalk_macvtap_features(const struct crosstalk_port *port);
+unsigned int crosstalk_tap_queues(const struct crosstalk_port *port);
+unsigned int crosstalk_tap_queue_nr(const struct crosstalk_port *port,
+				    const struct socket *sock);
+const struct socket *crosstalk_tap_queue(const struct net_device *dev,
+					 unsigned int nr);
 
 /* policy_bridge.c */
 enum crosstalk_slow

@@ -94,7 +94,7 @@ static bool lower_has_vlan(const struct crosstalk_query *query)
 	struct net_device *upper;
 	struct list_head *iter;
 
-	if (!query->key->vlan_proto)
+	if (!query->key->vlan)
 		return false;
 
 	netdev_for_each_upper_dev_rcu(query->dev, upper, iter)

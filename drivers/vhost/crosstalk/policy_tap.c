@@ -15,6 +15,7 @@
 #include <net/rtnetlink.h>
 
 #include "policy.h"
+#include "queue.h"
 #include "vhost_private.h"
 
 /* Nobody else can register a kind of that name. */
@@ -176,15 +177,20 @@ static bool dest_has_steering(const struct crosstalk_query *query)
 /*
  * Which queue of several a frame goes to follows from its flow's hash, or from
  * what the guest sent before.  Frames on another one could overtake it: guests
- * serve their queues independently.
+ * serve their queues independently.  What a tap does is known (queue.c); a
+ * macvtap goes by what the lower device has noted in the skb.
  */
 static bool dest_has_queues(const struct crosstalk_query *query)
 {
-	const struct tun_struct *tun = netdev_priv(query->dst->dev);
+	return query->dst->kind != CROSSTALK_BACKEND_TUN &&
+	       macvtap_tap(query->dst->dev)->numvtaps > 1;
+}
 
-	if (query->dst->kind == CROSSTALK_BACKEND_TUN)
-		return tun->numqueues > 1;
-	return macvtap_tap(query->dst->dev)->numvtaps > 1;
+/* The hash of a flow is then what the program makes of it. */
+static bool dest_has_dissector(const struct crosstalk_query *query)
+{
+	return crosstalk_tap_queues(query->dst) > 1 &&
+	       crosstalk_has_flow_dissector(dev_net(query->dst->dev));
 }
 
 /* TUNATTACHFILTER: any queue's, as the frame could go to any of them. */
@@ -220,6 +226,7 @@ static const struct crosstalk_rule dest_rules[] = {
 	{ dest_has_steering, CROSSTALK_SLOW_TAP_STEERING },
 	{ dest_has_socket_filter, CROSSTALK_SLOW_SOCKET_FILTER },
 	{ dest_has_queues, CROSSTALK_SLOW_TAP_QUEUES },
+	{ dest_has_dissector, CROSSTALK_SLOW_FLOW_DISSECTOR },
 };
 
 /**
@@ -261,4 +268,61 @@ netdev_features_t crosstalk_macvtap_features(const struct crosstalk_port *port)
 	if (!q || !(q->flags & IFF_VNET_HDR))
 		return 0;
 	return macvtap_tap(port->dev)->tap_features;
+}
+
+/**
+ * crosstalk_tap_queues() - among how many queues a tap chooses
+ * @port: an attached tap or macvtap
+ *
+ * Context: RTNL held.
+ * Return: queues in use; 1 for a macvtap, whose choice is not known.
+ */
+unsigned int crosstalk_tap_queues(const struct crosstalk_port *port)
+{
+	const struct tun_struct *tun = netdev_priv(port->dev);
+
+	return port->kind == CROSSTALK_BACKEND_TUN ? tun->numqueues : 1;
+}
+
+/**
+ * crosstalk_tap_queue_nr() - the number of a tap's queue
+ * @port: an attached tap or macvtap
+ * @sock: the queue's socket
+ *
+ * Context: RTNL held.
+ * Return: number from 0 on; 0 for a macvtap.
+ */
+unsigned int crosstalk_tap_queue_nr(const struct crosstalk_port *port,
+				    const struct socket *sock)
+{
+	unsigned int nr;
+
+	if (port->kind != CROSSTALK_BACKEND_TUN)
+		return 0;
+
+	for (nr = 0; nr < crosstalk_tap_queues(port); nr++)
+		if (crosstalk_tap_queue(port->dev, nr) == sock)
+			return nr;
+	return 0;
+}
+
+/**
+ * crosstalk_tap_queue() - the socket of a tap's queue
+ * @dev: a tap
+ * @nr: the queue's number, from 0 on
+ *
+ * Context: RTNL held.
+ * Return: the socket, to be compared and never followed, or NULL.
+ */
+const struct socket *crosstalk_tap_queue(const struct net_device *dev,
+					 unsigned int nr)
+{
+	const struct tun_struct *tun = netdev_priv(dev);
+	const struct tun_file *tfile;
+
+	if (nr >= tun->numqueues)
+		return NULL;
+
+	tfile = rtnl_dereference(tun->tfiles[nr]);
+	return tfile ? &tfile->socket : NULL;
 }

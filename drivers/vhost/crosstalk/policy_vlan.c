@@ -36,15 +36,16 @@ enum crosstalk_slow crosstalk_vlan_find(struct net_device *br,
 	if (!br_vlan_enabled(br))
 		return CROSSTALK_FAST;
 
-	if (!key->vlan_proto)
+	if (!key->vlan)
 		return br_vlan_get_pvid_rcu(src->dev, vid) || !*vid ?
 		       CROSSTALK_SLOW_VLAN : CROSSTALK_FAST;
 
 	/* Another kind of tag is payload, and gets one more tag. */
-	if (br_vlan_get_proto(br, &proto) || htons(proto) != key->vlan_proto)
+	if (br_vlan_get_proto(br, &proto) ||
+	    htons(proto) != crosstalk_flow_key_vlan_proto(key))
 		return CROSSTALK_SLOW_VLAN_TAG;
 
-	*vid = key->vlan_id;
+	*vid = crosstalk_flow_key_vlan_id(key);
 	return CROSSTALK_FAST;
 }
 
@@ -131,7 +132,7 @@ enum crosstalk_slow crosstalk_vlan_check(struct crosstalk_pass *pass,
 	if (slow)
 		return slow;
 
-	if (!!key->vlan_proto == !!(flags & BRIDGE_VLAN_INFO_UNTAGGED))
+	if (!!key->vlan == !!(flags & BRIDGE_VLAN_INFO_UNTAGGED))
 		return CROSSTALK_SLOW_VLAN_TAG;
 	return CROSSTALK_FAST;
 }

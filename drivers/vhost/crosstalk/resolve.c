@@ -183,25 +183,53 @@ static void begin_round(struct round *round)
 
 /*
  * The endpoint behind an interface.  Of an interface with several queues there
- * are several: a flow always goes to the same one.
+ * are several: any of them, or that of a socket.
  */
-static struct crosstalk_endpoint *
-find_peer(const struct net_device *dev, const struct crosstalk_flow_key *key)
+static struct crosstalk_endpoint *find_peer(const struct net_device *dev,
+					    const struct socket *sock)
 {
 	struct hlist_head *bucket = &peers[hash_ptr(dev, PEER_BITS)];
 	struct crosstalk_endpoint *ep;
-	unsigned int nr = 0;
 
 	hlist_for_each_entry(ep, bucket, detect.peer)
-		nr += ep->detect.port.dev == dev;
-	if (!nr)
-		return NULL;
-
-	nr = (hash_64(key->word[0] ^ key->word[1], 32) * (u64)nr) >> 32;
-	hlist_for_each_entry(ep, bucket, detect.peer)
-		if (ep->detect.port.dev == dev && !nr--)
+		if (ep->detect.port.dev == dev &&
+		    (!sock || ep->detect.port.rx_sock == sock))
 			return ep;
 	return NULL;
+}
+
+static bool is_queue_known(const struct crosstalk_flow_key *key)
+{
+	return key->queue && key->queue != CROSSTALK_QUEUE_UNKNOWN;
+}
+
+/*
+ * Whether a queue has to be chosen before a receiver is known.  A sender that
+ * has several teaches its own tap with each frame, for the other direction.
+ */
+static bool is_any_queue(const struct crosstalk_flow_key *key,
+			 const struct crosstalk_port *src,
+			 const struct crosstalk_endpoint *peer)
+{
+	return !is_queue_known(key) &&
+	       (resolver.policy->queues(&peer->detect.port) > 1 ||
+		resolver.policy->queues(src) > 1);
+}
+
+/* The endpoint that a flow goes to, or one of those that it can go to. */
+static struct crosstalk_endpoint *
+find_receiver(const struct net_device *dev,
+	      const struct crosstalk_flow_key *key)
+{
+	struct crosstalk_endpoint *ep = find_peer(dev, NULL);
+	const struct socket *sock;
+
+	if (!ep || ep->detect.port.kind != CROSSTALK_BACKEND_TUN ||
+	    !is_queue_known(key))
+		return ep;
+
+	sock = resolver.policy->queue(dev, key->queue - 1);
+	return sock ? find_peer(dev, sock) : NULL;
 }
 
 /*
@@ -228,6 +256,7 @@ static enum crosstalk_slow ask(struct round *round,
 	struct crosstalk_path path;
 	struct net_device *dev;
 	enum crosstalk_slow slow;
+	bool any;
 
 	if (!src->dev)
 		return CROSSTALK_SLOW_NO_PORT;
@@ -236,11 +265,12 @@ static enum crosstalk_slow ask(struct round *round,
 	if (slow)
 		return slow;
 
-	peer = find_peer(dev, &verdict->key);
+	peer = find_receiver(dev, &verdict->key);
 	if (!peer)
 		return CROSSTALK_SLOW_REMOTE;
 
-	slow = check_peer(peer);
+	any = is_any_queue(&verdict->key, src, peer);
+	slow = any ? CROSSTALK_FAST : check_peer(peer);
 	if (slow)
 		return slow;
 
@@ -250,6 +280,8 @@ static enum crosstalk_slow ask(struct round *round,
 		return slow;
 	if (crosstalk_path_tapped(&path))
 		return CROSSTALK_SLOW_PACKET_SOCKET;
+	if (verdict->key.queue == CROSSTALK_QUEUE_UNKNOWN)
+		return CROSSTALK_SLOW_TAP_HASH;
 
 	*route = crosstalk_route_get(&ep->detect, peer, &path, round->gone);
 	if (!*route)
@@ -258,7 +290,7 @@ static enum crosstalk_slow ask(struct round *round,
 	watch(path.src);
 	watch(path.dst);
 	watch(path.mid);
-	return CROSSTALK_FAST;
+	return any ? CROSSTALK_BY_QUEUE : CROSSTALK_FAST;
 }
 
 /* What an operator sees of an answer. */

@@ -82,7 +82,7 @@ TRACE_EVENT(crosstalk_verdict,
 		__entry->id = ep->id;
 		ether_addr_copy(__entry->src, key->src);
 		ether_addr_copy(__entry->dst, key->dst);
-		__entry->vlan = key->vlan_id;
+		__entry->vlan = crosstalk_flow_key_vlan_id(key);
 		__entry->peer = answer->route ? answer->route->peer->id : -1;
 		strscpy(__entry->reason, crosstalk_slow_name(answer->slow), 20);
 	),

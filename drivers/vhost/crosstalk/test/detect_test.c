@@ -109,6 +109,55 @@ static void keys_differ(struct kunit *test)
 	}
 }
 
+/* Each queue of a receiver has an answer and a memory of its own. */
+static void queues_differ(struct kunit *test)
+{
+	struct crosstalk_detector *detector = test->priv;
+	struct crosstalk_flow_key key = make_key(1, 7);
+	struct crosstalk_verdict *queue[3];
+	struct crosstalk_verdict *verdict;
+	unsigned int i;
+
+	detect(detector, 1, 7, &verdict);
+	post(detector, verdict, CROSSTALK_BY_QUEUE, make_route(test), LONG);
+	KUNIT_EXPECT_EQ(test, detect(detector, 1, 7, &verdict),
+			CROSSTALK_BY_QUEUE);
+	for (i = 0; i < 3; i++) {
+		key.queue = i < 2 ? i + 1 : CROSSTALK_QUEUE_UNKNOWN;
+		KUNIT_EXPECT_EQ(test, crosstalk_detect_queue(detector, &key,
+							     &queue[i]),
+				CROSSTALK_SLOW_UNRESOLVED);
+		KUNIT_EXPECT_PTR_NE(test, queue[i], verdict);
+		if (i)
+			KUNIT_EXPECT_PTR_NE(test, queue[i], queue[i - 1]);
+		KUNIT_EXPECT_EQ(test,
+				crosstalk_flow_key_vlan_id(&queue[i]->key), 7);
+		KUNIT_EXPECT_TRUE(test,
+				  crosstalk_flow_key_vlan_proto(&queue[i]->key) ==
+				  htons(ETH_P_8021Q));
+	}
+	KUNIT_EXPECT_EQ(test, detector->nr, 4);
+	KUNIT_EXPECT_PTR_EQ(test, detector->last, verdict);
+
+	atomic_inc(&crosstalk_detect_epoch);
+	KUNIT_EXPECT_EQ(test, detect(detector, 1, 7, &verdict),
+			CROSSTALK_SLOW_STALE);
+}
+
+/* An answer that was seen to be wrong is not used again. */
+static void answer_is_ended(struct kunit *test)
+{
+	struct crosstalk_detector *detector = test->priv;
+	struct crosstalk_verdict *verdict;
+
+	detect(detector, 1, 0, &verdict);
+	post(detector, verdict, CROSSTALK_FAST, make_route(test), LONG);
+	KUNIT_EXPECT_EQ(test, detect(detector, 1, 0, &verdict), CROSSTALK_FAST);
+	crosstalk_verdict_end(detector, verdict);
+	KUNIT_EXPECT_EQ(test, detect(detector, 1, 0, &verdict),
+			CROSSTALK_SLOW_STALE);
+}
+
 static void answer_is_taken(struct kunit *test)
 {
 	struct crosstalk_detector *detector = test->priv;
@@ -376,6 +425,8 @@ static void names_are_there(struct kunit *test)
 static struct kunit_case detect_cases[] = {
 	KUNIT_CASE(unresolved_first),
 	KUNIT_CASE(keys_differ),
+	KUNIT_CASE(queues_differ),
+	KUNIT_CASE(answer_is_ended),
 	KUNIT_CASE(answer_is_taken),
 	KUNIT_CASE(answer_is_replaced),
 	KUNIT_CASE(answer_ends),

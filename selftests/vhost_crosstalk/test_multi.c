@@ -1,9 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Several queue pairs in a guest, many guests on a bridge, worker threads. */
+#include <errno.h>
+#include <limits.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "ctl.h"
+#include "direct.h"
 #include "ktap.h"
 #include "scenario.h"
 #include "vpeer.h"
@@ -17,27 +25,279 @@ static void run(unsigned int peers, const struct vp_cfg *c,
 	});
 }
 
-static void queues(bool module)
+static const struct vp_traffic queue_traffic = {
+	.kinds = VP_BIT(VP_UDP4) | VP_BIT(VP_TCP4),
+	.min = 60, .max = 1514, .window = 16,
+};
+
+static void queues_plain(void)
 {
-	struct vp_traffic t = {
-		.kinds = VP_BIT(VP_UDP4) | VP_BIT(VP_TCP4),
-		.min = 60, .max = 1514, .window = 16,
-	};
 	struct vp_cfg c;
 
 	vp_cfg_default(&c);
 	c.queues = 4;
-	run(3, &c, &t, ktap_count("CROSSTALK_FRAMES", 4000, 400), module);
+	run(3, &c, &queue_traffic, ktap_count("CROSSTALK_FRAMES", 4000, 400),
+	    false);
 }
 
-static void queues_plain(void)
+/* In order, each flow in its queue, and by the direct path. */
+static void queues_direct(unsigned int peers, unsigned int queues, u64 frames)
 {
-	queues(false);
+	struct vp_world *w;
+	struct vp_cfg c;
+	u64 fast;
+
+	vp_cfg_default(&c);
+	c.queues = queues;
+	w = direct_start(peers, &c, &queue_traffic, false);
+	direct_wait(w);
+	vp_wait_frames(w, frames);
+	fast = direct_finish(w);
+	ktap_assert(fast > frames, "%llu frames by the direct path", fast);
 }
 
 static void queues_hooked(void)
 {
-	queues(true);
+	queues_direct(3, 4, ktap_count("CROSSTALK_FRAMES", 4000, 400));
+}
+
+static void queues_two(void)
+{
+	queues_direct(2, 2, ktap_count("CROSSTALK_FRAMES", 4000, 400));
+}
+
+/* ---- which queue of several: the same on both paths ---- */
+
+#define CHOICE_FLOWS	16
+#define CHOICE_QUEUES	4
+#define CHOICE_MS	10000	/* until all frames of a round are direct */
+#define LEARNED_MS	2000	/* a tap forgets after 3 s */
+
+enum { SENDER, RECEIVER };
+
+struct choice {
+	struct vp_peer p[2];
+	unsigned int shift;	/* the receiver sends flow f by queue f + this */
+	u64 seq;
+	unsigned int got;
+	unsigned int queue[CHOICE_FLOWS];
+};
+
+static void set_direct(bool on)
+{
+	ktap_assert(!ctl_write("direct", on ? "1" : "0"), "direct");
+}
+
+static void choice_frame(struct vp_peer *p, unsigned int q, const u8 *frame,
+			 u32 len, const struct virtio_net_hdr_v1 *h, void *arg)
+{
+	struct choice *c = arg;
+	enum vp_verdict v;
+	struct vp_frame fr;
+	char why[128] = "";
+
+	v = vp_frame_check(frame, len, h, true, p->index, &fr, why,
+			   sizeof(why));
+	/* The host's own, to groups. */
+	if (v == VP_FRAME_FOREIGN)
+		return;
+	ktap_assert(v == VP_FRAME_OK, "%s", why);
+	ktap_assert(fr.seq == c->seq, "a frame of round %llu in round %llu",
+		    fr.seq, c->seq);
+	c->queue[fr.id.sub] = q;
+	c->got++;
+}
+
+/* Everything that has arrived; returns whether the senders' rings are empty. */
+static bool choice_poll(struct choice *c)
+{
+	bool idle = true;
+	unsigned int i, q;
+
+	for (i = 0; i < 2; i++) {
+		for (q = 0; q < c->p[i].cfg.queues; q++) {
+			vp_rx(&c->p[i], q, UINT_MAX, choice_frame, c);
+			vp_ring_kick(&c->p[i].qp[q].rx);
+			vp_tx_reclaim(&c->p[i], q);
+			idle &= !vp_ring_inflight(&c->p[i].qp[q].tx);
+		}
+	}
+	return idle;
+}
+
+static u64 choice_fast(const struct choice *c)
+{
+	unsigned int ep[CTL_MAX_EP], i, k, n;
+	u64 fast = 0;
+
+	for (i = 0; i < 2; i++) {
+		n = ctl_find(c->p[i].tap, ep, CTL_MAX_EP);
+		for (k = 0; k < n; k++)
+			fast += ctl_ep_num(ep[k], "tx_fast_packets");
+	}
+	return fast;
+}
+
+/*
+ * One frame of each flow; returns how many were direct.  A tap learns from a
+ * frame before the sender gets it back.
+ */
+static unsigned int choice_round(struct choice *c, unsigned int from,
+				 enum vp_kind kind)
+{
+	struct vp_peer *p = &c->p[from];
+	u64 end = vp_now_ms() + CHOICE_MS * vp_slowness();
+	u64 before = choice_fast(c);
+	unsigned int f, q;
+
+	c->got = 0;
+	c->seq++;
+	for (f = 0; f < CHOICE_FLOWS; f++) {
+		struct vp_flow_id id = { from, !from, f, 0 };
+
+		q = (f + c->shift) % p->cfg.queues;
+		ktap_assert(vp_tx(p, q, kind, id, c->seq, 200, 0) > 0, "tx");
+		vp_ring_kick(&p->qp[q].tx);
+	}
+	while (!choice_poll(c) || c->got < CHOICE_FLOWS) {
+		ktap_assert(vp_now_ms() < end, "%u of %u frames arrived",
+			    c->got, CHOICE_FLOWS);
+		sched_yield();
+	}
+	ktap_assert(c->got == CHOICE_FLOWS, "%u frames arrived", c->got);
+	return choice_fast(c) - before;
+}
+
+static void choice_open(struct choice *c)
+{
+	struct vp_cfg cfg;
+	unsigned int i;
+
+	direct_on();
+	set_direct(false);
+	/* Longer than it takes to detach a queue. */
+	ktap_assert(!ctl_write("revalidate_ms", "1000"), "revalidate_ms");
+	vp_cfg_default(&cfg);
+	vp_world_new(1, cfg.bridge, 0);
+	memset(c, 0, sizeof(*c));
+	for (i = 0; i < 2; i++) {
+		cfg.queues = i == RECEIVER ? CHOICE_QUEUES : 1;
+		ktap_assert(!vp_open(&c->p[i], &cfg, i) &&
+			    !vp_start(&c->p[i]), "peer");
+		ctl_wait(c->p[i].tap, cfg.queues, NULL);
+	}
+	/* The bridge learns both, the receiver's tap nothing of the flows. */
+	choice_round(c, RECEIVER, VP_RAW);
+	choice_round(c, SENDER, VP_RAW);
+}
+
+static void choice_close(struct choice *c)
+{
+	set_direct(true);
+	ctl_write("revalidate_ms", "60");
+	/* As vp_finish() does it. */
+	vp_write_file("/sys/kernel/rcu_expedited", "1");
+	vp_close(&c->p[SENDER]);
+	vp_close(&c->p[RECEIVER]);
+	vp_write_file("/sys/kernel/rcu_expedited", "0");
+}
+
+static void choice_same(const struct choice *c, const unsigned int *want)
+{
+	unsigned int f;
+
+	for (f = 0; f < CHOICE_FLOWS; f++)
+		ktap_assert(c->queue[f] == want[f],
+			    "flow %u came to queue %u, not %u", f, c->queue[f],
+			    want[f]);
+}
+
+/* Rounds by the direct path, each with the queues that the tap has chosen. */
+static void choice_until_direct(struct choice *c, const unsigned int *want)
+{
+	u64 end = vp_now_ms() + CHOICE_MS * vp_slowness();
+	unsigned int n = 0;
+
+	set_direct(true);
+	do {
+		ktap_assert(vp_now_ms() < end, "%u of %u frames are direct", n,
+			    CHOICE_FLOWS);
+		n = choice_round(c, SENDER, VP_UDP4);
+		choice_same(c, want);
+	} while (n < CHOICE_FLOWS);
+}
+
+static void choice_of_the_tap(struct choice *c, unsigned int *want)
+{
+	set_direct(false);
+	ktap_assert(!choice_round(c, SENDER, VP_UDP4), "direct is off");
+	memcpy(want, c->queue, sizeof(c->queue));
+}
+
+static void set_queue(struct choice *c, unsigned int q, short flags)
+{
+	struct ifreq ifr = { .ifr_flags = flags };
+
+	ktap_assert(!ioctl(c->p[RECEIVER].qp[q].tap, TUNSETQUEUE, &ifr),
+		    "TUNSETQUEUE: %s", strerror(errno));
+}
+
+/* Queues go and come while flows are direct: the next frame is where it must. */
+static void choice_changes(struct choice *c)
+{
+	unsigned int want[CHOICE_FLOWS], now[CHOICE_FLOWS], f, i;
+
+	for (i = 0; i < 4; i++) {
+		/* The last queue takes the number of the one that goes. */
+		set_queue(c, i / 2, i & 1 ? IFF_ATTACH_QUEUE :
+					    IFF_DETACH_QUEUE);
+		choice_round(c, SENDER, VP_UDP4);
+		memcpy(now, c->queue, sizeof(now));
+		for (f = 0; f < CHOICE_FLOWS; f++)
+			ktap_assert((i & 1) || now[f] != i / 2,
+				    "flow %u in a detached queue", f);
+		choice_of_the_tap(c, want);
+		choice_same(c, now);
+		choice_until_direct(c, want);
+	}
+}
+
+/* What the guest has sent before, by either path, goes before the hash. */
+static void choice_learned(struct choice *c)
+{
+	unsigned int want[CHOICE_FLOWS], f, n = 0, m = 0;
+	u64 end = vp_now_ms() + 2 * CHOICE_MS * vp_slowness();
+	u64 since;
+
+	for (c->shift = 1; n + m < 2 * CHOICE_FLOWS; c->shift++) {
+		ktap_assert(vp_now_ms() < end, "%u and %u of %u are direct", n,
+			    m, CHOICE_FLOWS);
+		for (f = 0; f < CHOICE_FLOWS; f++)
+			want[f] = (f + c->shift) % CHOICE_QUEUES;
+		/* First by the tap alone. */
+		set_direct(c->shift > 1);
+		since = vp_now_ms();
+		n = choice_round(c, RECEIVER, VP_UDP4);
+		m = choice_round(c, SENDER, VP_UDP4);
+		if (vp_now_ms() - since < LEARNED_MS)
+			choice_same(c, want);
+	}
+}
+
+static void queue_choice(void)
+{
+	unsigned int want[CHOICE_FLOWS], f;
+	struct choice c;
+
+	choice_open(&c);
+	choice_of_the_tap(&c, want);
+	for (f = 0; f < CHOICE_FLOWS && want[f] == want[0]; f++)
+		;
+	ktap_assert(f < CHOICE_FLOWS, "all flows in queue %u", want[0]);
+	choice_until_direct(&c, want);
+	choice_changes(&c);
+	choice_learned(&c);
+	choice_close(&c);
 }
 
 static void many(bool module)
@@ -124,6 +384,8 @@ static void forked_owner(void)
 static const struct ktap_case cases[] = {
 	{ "queues_plain", queues_plain, .slow = true },
 	{ "queues_hooked", queues_hooked, .slow = true },
+	{ "queues_two", queues_two },
+	{ "queue_choice", queue_choice },
 	{ "many_plain", many_plain, 100, true },
 	{ "many_hooked", many_hooked, 100 },
 	{ "kthread_worker", kthread_worker },

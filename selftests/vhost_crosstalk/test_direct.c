@@ -33,7 +33,7 @@ static void plain(void)
 	struct vp_cfg c;
 
 	vp_cfg_default(&c);
-	run(2, &c, NULL, ktap_count("CROSSTALK_FRAMES", 20000, 800));
+	run(2, &c, NULL, ktap_count("CROSSTALK_FRAMES", 20000, 500));
 }
 
 static void layouts(void)
@@ -50,7 +50,7 @@ static void layouts(void)
 	c.tx_chain = 4;
 	c.tx_layout = VP_LAYOUT_RANDOM;
 	c.rx_buf = 1024;
-	run(3, &c, &t, ktap_count("CROSSTALK_FRAMES", 5000, 500));
+	run(3, &c, &t, ktap_count("CROSSTALK_FRAMES", 5000, 300));
 }
 
 static void big(void)
@@ -73,7 +73,7 @@ static void ping_pong(void)
 	struct vp_cfg c;
 
 	vp_cfg_default(&c);
-	run(2, &c, &t, ktap_count("CROSSTALK_FRAMES", 5000, 500));
+	run(2, &c, &t, ktap_count("CROSSTALK_FRAMES", 5000, 300));
 }
 
 /* The same with a sender that looks for more before it asks for a kick. */

@@ -478,12 +478,12 @@ static void mesh(unsigned int peers, unsigned int rounds)
 
 static void eight(void)
 {
-	mesh(8, ktap_count("CROSSTALK_ROUNDS", 150, 8));
+	mesh(8, ktap_count("CROSSTALK_ROUNDS", 150, 6));
 }
 
 static void three(void)
 {
-	mesh(3, ktap_count("CROSSTALK_ROUNDS", 200, 6));
+	mesh(3, ktap_count("CROSSTALK_ROUNDS", 200, 4));
 }
 
 /*

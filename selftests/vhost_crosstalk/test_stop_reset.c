@@ -144,7 +144,7 @@ static void under_traffic(vp_event_fn *event, unsigned int n)
 	ktap_assert(!ctl_count(), "%u endpoints are left", ctl_count());
 }
 
-#define EVENTS	ktap_count("CROSSTALK_EVENTS", 60, 6)
+#define EVENTS	ktap_count("CROSSTALK_EVENTS", 60, 4)
 
 static void stop_start(void)
 {

@@ -39,7 +39,7 @@ static void duplex(void)
 	struct vp_cfg c;
 
 	w = pair(&c);
-	run(w, &c, ktap_count("CROSSTALK_FRAMES", 20000, 400));
+	run(w, &c, ktap_count("CROSSTALK_FRAMES", 20000, 300));
 }
 
 /* Every combination of what a driver may negotiate. */

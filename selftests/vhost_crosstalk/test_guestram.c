@@ -6,10 +6,12 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <linux/falloc.h>
+#include <linux/futex.h>
 #include <linux/if_xdp.h>
 #include <linux/io_uring.h>
 #include <linux/mempolicy.h>
@@ -395,6 +397,82 @@ static void gives_back(void)
 }
 
 /* Memory that others have had comes zeroed, by all ways. */
+/* Two who touch a page at once need room for one. */
+static void last_page(void)
+{
+	unsigned int i, k, n = ktap_count("CROSSTALK_CYCLES", 300, 30);
+	bool *go = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
+			MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	u8 *p, *last;
+	int fd, status;
+
+	ktap_assert(go != MAP_FAILED, "mmap");
+	begin("size=256k");
+	fd = file(PAGES);
+	p = map(fd, PAGES, MAP_SHARED);
+	last = p + (PAGES - 1) * PAGE;
+	ktap_assert(!fallocate(fd, 0, 0, SIZE - PAGE), "fallocate");
+	for (i = 0; i < n; i++) {
+		WRITE_ONCE(*go, false);
+		for (k = 0; k < 2; k++) {
+			if (fork())
+				continue;
+			while (!READ_ONCE(*go))
+				sched_yield();
+			WRITE_ONCE(last[k], 1);
+			_exit(0);
+		}
+		WRITE_ONCE(*go, true);
+		for (k = 0; k < 2; k++) {
+			ktap_assert(wait(&status) > 0, "wait");
+			ktap_assert(!status, "round %u: status %x", i, status);
+		}
+		used(PAGES);
+		ktap_assert(!fallocate(fd, PUNCH, SIZE - PAGE, PAGE), "punch");
+	}
+	munmap(p, SIZE);
+	close(fd);
+	end();
+}
+
+static long futex(u32 *p, int op, u32 val, const struct timespec *limit)
+{
+	return syscall(SYS_futex, p, op, val, limit, NULL, 0);
+}
+
+/* The same place in two files is not the same futex. */
+static void futexes(void)
+{
+	struct timespec limit = { 20 * vp_slowness(), 0 };
+	int fd[2], status;
+	u32 *p[2];
+	pid_t pid;
+
+	begin("size=256k");
+	fd[0] = file(1);
+	fd[1] = file(1);
+	p[0] = (u32 *)map(fd[0], 1, MAP_SHARED);
+	p[1] = (u32 *)map(fd[1], 1, MAP_SHARED);
+	pid = fork();
+	ktap_assert(pid >= 0, "fork");
+	if (!pid)
+		_exit(futex(p[0], FUTEX_WAIT, 0, &limit) ? 1 : 0);
+	do {
+		vp_sleep_ms(1);
+		ktap_assert(!futex(p[1], FUTEX_WAKE, 1, NULL),
+			    "somebody else was woken up");
+		ktap_assert(!waitpid(pid, &status, WNOHANG),
+			    "nobody woke it up (%x)", status);
+	} while (futex(p[0], FUTEX_WAKE, 1, NULL) != 1);
+	ktap_assert(waitpid(pid, &status, 0) == pid && !status,
+		    "waiting ends with %x", status);
+	munmap(p[0], PAGE);
+	munmap(p[1], PAGE);
+	close(fd[0]);
+	close(fd[1]);
+	end();
+}
+
 static void zeroed(void)
 {
 	unsigned int i, n = ktap_count("CROSSTALK_CYCLES", 20, 3);
@@ -991,6 +1069,8 @@ static const struct ktap_case cases[] = {
 	{ "names", names },
 	{ "limit", limit },
 	{ "gives_back", gives_back },
+	{ "last_page", last_page },
+	{ "futexes", futexes },
 	{ "zeroed", zeroed },
 	{ "shared", shared },
 	{ "race", race },

@@ -13,11 +13,6 @@
 #include "../compat.h"
 #include "guestram.h"
 
-static bool beyond_end(struct inode *inode, pgoff_t index)
-{
-	return index >= DIV_ROUND_UP(i_size_read(inode), PAGE_SIZE);
-}
-
 /*
  * The frame is returned locked, and unlocked by the kernel once it is in the
  * page table: who takes it out of its slot waits for the lock, and finds the
@@ -28,23 +23,20 @@ static vm_fault_t guestram_fault(struct vm_fault *vmf)
 	struct inode *inode = file_inode(vmf->vma->vm_file);
 	struct folio *folio;
 
-	folio = guestram_find_lock(inode, vmf->pgoff);
-	if (!folio) {
-		/* The file does not get shorter under this lock. */
-		filemap_invalidate_lock_shared(inode->i_mapping);
-		if (beyond_end(inode, vmf->pgoff))
-			folio = ERR_PTR(-EFAULT);
-		else
-			folio = guestram_get(inode, vmf->pgoff, vmf->vma,
-					     vmf->address);
-		filemap_invalidate_unlock_shared(inode->i_mapping);
-		/*
-		 * Also without memory: VM_FAULT_OOM would call the OOM killer,
-		 * or try again for ever at a cgroup's limit.
-		 */
-		if (IS_ERR(folio))
-			return VM_FAULT_SIGBUS;
-	} else if (beyond_end(inode, vmf->pgoff)) {
+	folio = guestram_find_lock_killable(inode, vmf->pgoff);
+	if (!folio)
+		folio = guestram_get(inode, vmf->pgoff, vmf->vma,
+				     vmf->address);
+	/* The signal ends it; the page is not looked for again. */
+	if (folio == ERR_PTR(-EINTR))
+		return VM_FAULT_NOPAGE;
+	/*
+	 * Also without memory: VM_FAULT_OOM would call the OOM killer, or try
+	 * again for ever at a cgroup's limit.
+	 */
+	if (IS_ERR(folio))
+		return VM_FAULT_SIGBUS;
+	if (guestram_beyond_end(inode, vmf->pgoff)) {
 		folio_unlock(folio);
 		folio_put(folio);
 		return VM_FAULT_SIGBUS;
@@ -116,9 +108,7 @@ static ssize_t write_piece(struct inode *inode, loff_t pos, size_t bytes,
 	if (fault_in_iov_iter_readable(from, bytes) == bytes)
 		return -EFAULT;
 
-	filemap_invalidate_lock_shared(inode->i_mapping);
 	folio = guestram_get(inode, pos >> PAGE_SHIFT, NULL, 0);
-	filemap_invalidate_unlock_shared(inode->i_mapping);
 	if (IS_ERR(folio))
 		return PTR_ERR(folio);
 

@@ -27,6 +27,9 @@
 #define FRAME_GFP (GFP_HIGHUSER | __GFP_ACCOUNT | __GFP_RETRY_MAYFAIL | \
 		   __GFP_NOWARN)
 
+/* The same for what holds the slots, which is no guest RAM. */
+#define SLOT_GFP (GFP_KERNEL_ACCOUNT | __GFP_RETRY_MAYFAIL | __GFP_NOWARN)
+
 #define FRAME_BLOCKS (PAGE_SIZE / 512)	/* of i_blocks */
 
 /* Slots that guestram_fill() has filled and may have to empty again. */
@@ -85,6 +88,11 @@ static bool reserve(struct guestram_sb *gs)
 	return true;
 }
 
+static bool is_full(const struct guestram_sb *gs)
+{
+	return atomic_long_read(&gs->used) >= READ_ONCE(gs->limit);
+}
+
 static void unreserve(struct guestram_sb *gs)
 {
 	atomic_long_dec(&gs->used);
@@ -103,19 +111,31 @@ static struct folio *alloc_frame(struct vm_area_struct *vma, unsigned long addr)
 	return page ? page_folio(page) : NULL;
 }
 
+/*
+ * The limit counts slots, and is asked with the slot in hand: two who are after
+ * the same page need no more than one.
+ */
 static int store(struct inode *inode, pgoff_t index, struct folio *folio)
 {
 	struct xarray *frames = &guestram_i(inode)->frames;
+	bool full = false;
 	void *old;
 
 	xa_lock(frames);
-	old = __xa_cmpxchg(frames, index, NULL, folio, FRAME_GFP);
-	if (!old)
-		inode->i_blocks += FRAME_BLOCKS;
+	old = __xa_cmpxchg(frames, index, NULL, folio, SLOT_GFP);
+	if (!old) {
+		full = !reserve(guestram_s(inode->i_sb));
+		if (full)
+			__xa_erase(frames, index);
+		else
+			inode->i_blocks += FRAME_BLOCKS;
+	}
 	xa_unlock(frames);
 	if (xa_is_err(old))
 		return xa_err(old);
-	return old ? -EEXIST : 0;
+	if (old)
+		return -EEXIST;
+	return full ? -ENOSPC : 0;
 }
 
 static struct folio *add_frame(struct inode *inode, pgoff_t index,
@@ -131,7 +151,8 @@ static struct folio *add_frame(struct inode *inode, pgoff_t index,
 	__folio_set_locked(folio);
 	folio_set_dirty(folio);
 	folio->mapping = neutral->i_mapping;
-	folio->index = index;
+	/* Only a futex asks for it: the key must be no other frame's. */
+	folio->index = folio_pfn(folio);
 	folio_get(folio);	/* the slot's */
 	err = store(inode, index, folio);
 	if (!err)
@@ -159,7 +180,8 @@ static struct folio *add(struct inode *inode, pgoff_t index,
 	struct mem_cgroup *old;
 	struct folio *folio;
 
-	if (!reserve(gs))
+	/* For nothing, if there is no room; store() counts. */
+	if (is_full(gs))
 		return ERR_PTR(-ENOSPC);
 
 	memcg = get_mem_cgroup_from_mm(vma ? vma->vm_mm : current->mm);
@@ -167,8 +189,6 @@ static struct folio *add(struct inode *inode, pgoff_t index,
 	folio = add_frame(inode, index, vma, addr);
 	set_active_memcg(old);
 	mem_cgroup_put(memcg);
-	if (IS_ERR(folio))
-		unreserve(gs);
 	return folio;
 }
 
@@ -195,6 +215,30 @@ struct folio *guestram_find(struct inode *inode, pgoff_t index)
 	return folio;
 }
 
+static struct folio *find_lock(struct inode *inode, pgoff_t index,
+			       bool killable)
+{
+	struct folio *folio;
+
+	for (;;) {
+		folio = guestram_find(inode, index);
+		if (!folio)
+			return NULL;
+
+		if (!killable) {
+			folio_lock(folio);
+		} else if (folio_lock_killable(folio)) {
+			folio_put(folio);
+			return ERR_PTR(-EINTR);
+		}
+		if (xa_load(&guestram_i(inode)->frames, index) == folio)
+			return folio;
+
+		folio_unlock(folio);
+		folio_put(folio);
+	}
+}
+
 /**
  * guestram_find_lock() - the frame in a slot, which stays there
  * @inode: file
@@ -205,43 +249,64 @@ struct folio *guestram_find(struct inode *inode, pgoff_t index)
  */
 struct folio *guestram_find_lock(struct inode *inode, pgoff_t index)
 {
-	struct folio *folio;
+	return find_lock(inode, index, false);
+}
 
-	for (;;) {
-		folio = guestram_find(inode, index);
-		if (!folio)
-			return NULL;
-
-		folio_lock(folio);
-		if (xa_load(&guestram_i(inode)->frames, index) == folio)
-			return folio;
-
-		folio_unlock(folio);
-		folio_put(folio);
-	}
+/**
+ * guestram_find_lock_killable() - the same for those who can be killed meanwhile
+ * @inode: file
+ * @index: of the page in the file
+ *
+ * fallocate() has locked its frames until it is through.
+ *
+ * Context: process context, may sleep for the frame's lock.
+ * Return: as above, or ERR_PTR(-EINTR) for a fatal signal.
+ */
+struct folio *guestram_find_lock_killable(struct inode *inode, pgoff_t index)
+{
+	return find_lock(inode, index, true);
 }
 
 /**
  * guestram_get() - the frame in a slot, a new one if there is none
- * @inode: file, with its invalidate_lock held, shared at least
+ * @inode: file
  * @index: of the page in the file
  * @vma: mapping that is touched, or NULL: where the memory is to come from
  * @addr: place in @vma
  *
- * Context: process context, may sleep.
+ * Context: process context, may sleep; takes invalidate_lock, for as long as a
+ * fallocate() lasts.
  * Return: the frame, locked and with a reference for the caller; an ERR_PTR:
- * -ENOSPC at the mount's limit, -ENOMEM.
+ * -ENOSPC at the mount's limit, -ENOMEM, -EINTR for a fatal signal, -EFAULT for
+ * a mapping beyond the end of the file.
  */
 struct folio *guestram_get(struct inode *inode, pgoff_t index,
 			   struct vm_area_struct *vma, unsigned long addr)
 {
+	struct rw_semaphore *lock = &inode->i_mapping->invalidate_lock;
 	struct folio *folio;
+	struct folio *last;
 
+	if (down_read_killable(lock))
+		return ERR_PTR(-EINTR);
+
+	/* The file does not get shorter under this lock. */
+	if (vma && guestram_beyond_end(inode, index)) {
+		up_read(lock);
+		return ERR_PTR(-EFAULT);
+	}
 	do {
-		folio = guestram_find_lock(inode, index);
+		folio = find_lock(inode, index, true);
 		if (!folio)
 			folio = add(inode, index, vma, addr);
 	} while (folio == ERR_PTR(-EEXIST));
+
+	/* The last one may be this page's: somebody else was faster. */
+	if (folio == ERR_PTR(-ENOSPC)) {
+		last = find_lock(inode, index, true);
+		folio = last ? last : folio;
+	}
+	up_read(lock);
 	return folio;
 }
 

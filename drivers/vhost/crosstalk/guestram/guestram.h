@@ -13,7 +13,7 @@
 
 /* A mount.  Owner: its super block. */
 struct guestram_sb {
-	atomic_long_t used;		/* slots that are in use, or reserved */
+	atomic_long_t used;		/* slots that are in use */
 	unsigned long limit;		/* of @used; changes with a remount */
 	umode_t mode;			/* of the root, when it was mounted */
 	kuid_t uid;
@@ -39,11 +39,17 @@ static inline struct guestram_sb *guestram_s(struct super_block *sb)
 	return sb->s_fs_info;
 }
 
+static inline bool guestram_beyond_end(struct inode *inode, pgoff_t index)
+{
+	return index >= DIV_ROUND_UP(i_size_read(inode), PAGE_SIZE);
+}
+
 /* frame.c */
 int guestram_frames_init(void);
 void guestram_frames_exit(void);
 struct folio *guestram_find(struct inode *inode, pgoff_t index);
 struct folio *guestram_find_lock(struct inode *inode, pgoff_t index);
+struct folio *guestram_find_lock_killable(struct inode *inode, pgoff_t index);
 struct folio *guestram_get(struct inode *inode, pgoff_t index,
 			   struct vm_area_struct *vma, unsigned long addr);
 int guestram_fill(struct inode *inode, pgoff_t first, pgoff_t last);

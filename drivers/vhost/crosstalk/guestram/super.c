@@ -185,7 +185,8 @@ static int guestram_fill_super(struct super_block *sb, struct fs_context *fc)
 	gs->gid = opts->gid;
 	sb->s_fs_info = gs;	/* freed by guestram_kill_sb() */
 
-	sb->s_maxbytes = MAX_LFS_FILESIZE;
+	/* Whole pages: rounding up a size within must not overflow. */
+	sb->s_maxbytes = MAX_LFS_FILESIZE & PAGE_MASK;
 	sb->s_blocksize = PAGE_SIZE;
 	sb->s_blocksize_bits = PAGE_SHIFT;
 	sb->s_magic = GUESTRAM_MAGIC;

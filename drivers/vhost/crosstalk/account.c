@@ -68,10 +68,11 @@ EXPORT_SYMBOL_FOR_CROSSTALK_TEST(crosstalk_verdict_tapped);
 /* RCU held.  A CPU that has taken a frame from a qdisc is running it. */
 static bool holds_frames(const struct net_device *dev)
 {
+	unsigned int nr = READ_ONCE(dev->real_num_tx_queues);
 	const struct Qdisc *qdisc;
 	unsigned int i;
 
-	for (i = 0; i < dev->real_num_tx_queues; i++) {
+	for (i = 0; i < nr; i++) {
 		qdisc = rcu_dereference(netdev_get_tx_queue(dev, i)->qdisc);
 		if (qdisc_is_running((struct Qdisc *)qdisc) ||
 		    !qdisc_is_empty(qdisc))

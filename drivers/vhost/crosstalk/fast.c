@@ -184,7 +184,8 @@ static void count_change(struct crosstalk_verdict *v)
 		v->window = jiffies;
 		v->changes = 0;
 	}
-	v->changes++;
+	if (v->changes < U8_MAX)
+		v->changes++;
 }
 
 static void note_change(struct crosstalk_verdict *v)

@@ -268,7 +268,8 @@ extern const char * const vp_kind_name[VP_KINDS];
 
 #define VP_FRAME_MAX	65535
 #define VP_FRAME_MIN	60
-#define VP_GSO_SIZE	1448
+/* Frames of one segment fit an MTU of 1500 with an IPv6 header, too. */
+#define VP_GSO_SIZE	1428
 
 /* Who sent a frame to whom; packed in its flow id. */
 struct vp_flow_id {

@@ -52,21 +52,12 @@ static void cycles(unsigned int peers, unsigned int n, struct vp_traffic *t,
 	ktap_msg("%u cycles, %llu frames", n, vp_total(w));
 }
 
-/*
- * Most often of all.  Unloading waits for grace periods, most of the time, and
- * they end sooner on a machine that rests now and then; frames are under way or
- * they are not when the module comes and goes.
- */
 static void two(void)
 {
-	struct vp_traffic t = {
-		.min = 60, .max = 1514, .window = 64,
-		.busy_ms = 60, .rest_ms = 100,
-	};
 	struct vp_cfg c;
 
 	vp_cfg_default(&c);
-	cycles(2, ktap_count("CROSSTALK_RELOADS", 200, 3), &t, &c);
+	cycles(2, ktap_count("CROSSTALK_RELOADS", 200, 3), NULL, &c);
 }
 
 /* Three guests that differ, with frames of all sizes. */

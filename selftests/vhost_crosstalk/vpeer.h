@@ -421,8 +421,6 @@ struct vp_traffic {
 	u32 big, big_one_in;	/* TCP: one in so many is up to this long */
 	u32 window;		/* frames in flight; all kinds share it */
 	u16 vlan;
-	/* bursts: all send for so long, then all rest, and the machine with them */
-	u32 busy_ms, rest_ms;
 };
 
 enum vp_state {

@@ -285,14 +285,6 @@ static u32 credit(struct runner *r, unsigned int dst, unsigned int sub)
 	return window - (f->sent - from);
 }
 
-static bool is_resting(const struct vp_world *w)
-{
-	const struct vp_traffic *t = &w->traffic;
-
-	return t->rest_ms &&
-	       vp_now_ms() % (t->busy_ms + t->rest_ms) >= t->busy_ms;
-}
-
 static u32 frame_len(struct runner *r, enum vp_kind kind)
 {
 	const struct vp_traffic *t = &r->w->traffic;
@@ -336,7 +328,7 @@ static bool can_send(struct runner *r)
 	u32 kinds = kinds_of(r->w);
 	unsigned int sub, dst;
 
-	if (READ_ONCE(r->w->quiet) || is_resting(r->w))
+	if (READ_ONCE(r->w->quiet))
 		return false;
 	for (sub = 0; sub < r->p.cfg.queues * VP_KINDS; sub++) {
 		if (!(kinds & VP_BIT(sub % VP_KINDS)) ||
@@ -352,7 +344,6 @@ static bool can_send(struct runner *r)
 static unsigned int send_all(struct runner *r)
 {
 	unsigned int q, dst, kind, n = 0;
-	bool rest = is_resting(r->w);
 	u32 kinds = kinds_of(r->w);
 
 	for (q = 0; q < r->p.cfg.queues; q++) {
@@ -360,7 +351,7 @@ static unsigned int send_all(struct runner *r)
 
 		if (tx->nfree <= tx->nslots / 2)
 			vp_tx_reclaim(&r->p, q);
-		if (READ_ONCE(r->w->quiet) || rest)
+		if (READ_ONCE(r->w->quiet))
 			continue;
 		for (dst = 0; dst < r->w->n; dst++)
 			for (kind = 0; kind < VP_KINDS; kind++)
@@ -473,8 +464,6 @@ static void nap(struct runner *r)
 	__atomic_store_n(&shm->waiting, true, __ATOMIC_SEQ_CST);
 	if (r->w->event && r->w->event_ms)
 		timeout = vp_min(timeout, (int)r->w->event_ms);
-	if (r->w->traffic.rest_ms)
-		timeout = vp_min(timeout, (int)r->w->traffic.rest_ms / 4);
 	for (q = 0; q < r->w->n; q++)
 		if (r->w->lossy[q] || r->w->crowded[q])
 			timeout = vp_min(timeout, FORGIVE_MS);

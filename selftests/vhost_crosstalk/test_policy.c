@@ -532,13 +532,19 @@ static void carrier(int on)
 		    "TUNSETCARRIER: %s", strerror(errno));
 }
 
-/* The bridge is told by a timer, the module looks for itself. */
+/*
+ * The bridge is told by a timer, the module looks for itself.  The timer's work
+ * shows the link as not running, waits for its queues to come to rest, tells the
+ * bridge, and only then gives back RTNL, for which a change to what is already
+ * there waits.
+ */
 static void carrier_off(void)
 {
 	carrier(0);
 	ktap_assert(!shoot(NOBODY)->fast, "no carrier, and still fast");
 	while (vp_link_running(lab.p[B].tap))
 		vp_sleep_ms(2);
+	script("ip link set %b mtu 1500");
 }
 
 static void carrier_on(void)

@@ -38,7 +38,6 @@
 #define SIZE	(PAGES * PAGE)
 #define MAGIC	0x4752414d
 #define CGROUP	"/sys/fs/cgroup/"
-#define RAMDISK	"/dev/ram0"
 #define USERS	12
 
 #define PUNCH	(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
@@ -740,12 +739,6 @@ static void nomem(void)
 
 /* ---- the kernel's other ways to this memory ---- */
 
-static const char *no_ramdisk(void)
-{
-	return access(RAMDISK, F_OK) && vp_cmd("modprobe -q brd rd_nr=1") ?
-	       "has no RAM disk" : NULL;
-}
-
 static void direct_io(void)
 {
 	unsigned long i;
@@ -755,8 +748,8 @@ static void direct_io(void)
 	begin("size=256k");
 	fd = file(32);
 	p = map(fd, 32, MAP_SHARED);
-	disk = open(RAMDISK, O_RDWR | O_DIRECT | O_CLOEXEC);
-	ktap_assert(disk >= 0, RAMDISK ": %s", strerror(errno));
+	disk = open(VP_RAMDISK, O_RDWR | O_DIRECT | O_CLOEXEC);
+	ktap_assert(disk >= 0, VP_RAMDISK ": %s", strerror(errno));
 	for (i = 0; i < 16 * PAGE; i++)
 		p[i] = i * 31 >> 3;
 	ktap_assert(pwrite(disk, p, 16 * PAGE, 0) == 16 * PAGE, "write: %s",
@@ -1076,7 +1069,7 @@ static const struct ktap_case cases[] = {
 	{ "race", race },
 	{ "killed", killed },
 	{ "nomem", nomem, .lacks = fail_lacks },
-	{ "direct_io", direct_io, .lacks = no_ramdisk },
+	{ "direct_io", direct_io, .lacks = vp_lacks_ramdisk },
 	{ "pinned", pinned },
 	{ "looked_at", looked_at },
 	{ "charged", charged, .lacks = no_memcg },

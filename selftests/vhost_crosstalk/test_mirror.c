@@ -7,10 +7,13 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/swap.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -44,6 +47,7 @@ static u64 frames, last_seq;
 static bool gone;		/* nothing may come to the victim's page ... */
 static unsigned int late;	/* ... but what was placed there before */
 static bool wiped[PAGES];	/* emptied while it was posted */
+static int faults = -1;		/* who needs an emptied page waits for us */
 
 /* ---- the receiver, by hand ---- */
 
@@ -105,11 +109,22 @@ static void take(void)
 	WRITE_ONCE(f->acked, READ_ONCE(f->sent));
 }
 
+static void serve_faults(void)
+{
+	struct uffd_msg msg;
+
+	while (faults >= 0 && read(faults, &msg, sizeof(msg)) == sizeof(msg))
+		vp_fault_end(faults,
+			     (void *)(msg.arg.pagefault.address & -4096ULL),
+			     4096);
+}
+
 static void serve(unsigned int ms)
 {
 	u64 end = vp_now_ms() + ms;
 
 	do {
+		serve_faults();
 		take();
 		vp_alive(w);
 		usleep(100);
@@ -370,6 +385,45 @@ static void guestram_wiped(void)
 	wipe(GUESTRAM);
 }
 
+/*
+ * The memory of a machine that has been moved here, and whose pages come when
+ * they are missed (postcopy).
+ */
+static void postcopy(void)
+{
+	unsigned int i, n = ktap_count("CROSSTALK_CYCLES", 500, 50), late = 0;
+	u64 end;
+
+	start(PRIVATE);
+	faults = vp_fault_fd(mem, SIZE);
+	for (i = 0; i < n; i++) {
+		u32 id = i % PAGES;
+
+		wiped[id] = true;
+		ktap_assert(!madvise(mem + 4096 * id, 4096, MADV_DONTNEED),
+			    "madvise: %s", strerror(errno));
+		/* Nobody comes to help, for a while. */
+		if (i % 5 == 0)
+			usleep(2000);
+		serve(0);
+		late += wiped[id];
+	}
+	/* A worker that waits for a page could not be stopped. */
+	end = vp_now_ms() + 10000 * vp_slowness();
+	for (i = 0; i < PAGES; i++) {
+		while (wiped[i]) {
+			serve(1);
+			ktap_assert(vp_now_ms() < end,
+				    "page %u is not used again", i);
+		}
+	}
+	ktap_assert(late, "no page was missed");
+	flows();
+	close(faults);
+	faults = -1;
+	finish();
+}
+
 /* ---- what the kernel does with pages ---- */
 
 static u64 sum(const u8 *at, size_t size)
@@ -484,23 +538,46 @@ static void huge(void)
 	finish();
 }
 
-/* Reclaim and migration. */
+/* How many pages of ours are on the disk. */
+static unsigned int swapped_out(void)
+{
+	u64 entry[ALL_PAGES];
+	unsigned int i, n = 0;
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+
+	ktap_assert(fd >= 0 && pread(fd, entry, sizeof(entry),
+				     (u64)mem / 4096 * 8) == sizeof(entry),
+		    "pagemap: %s", strerror(errno));
+	close(fd);
+	for (i = 0; i < ALL_PAGES; i++)
+		n += entry[i] >> 62 & 1;
+	return n;
+}
+
+/* Reclaim (to a swap device: pages really go) and migration. */
 static void pressure(void)
 {
-	unsigned int i, n = ktap_count("CROSSTALK_CYCLES", 50, 10);
-	char swaps[512];
+	unsigned int i, k, n = ktap_count("CROSSTALK_CYCLES", 50, 10), out = 0;
 
-	if (vp_read_file("/proc/swaps", swaps, sizeof(swaps)) < 0 ||
-	    !strchr(swaps, '\n'))
-		ktap_msg("no swap space here: pages are aged, not taken away");
+	ktap_assert(!vp_cmd("mkswap " VP_RAMDISK " >/dev/null") &&
+		    !swapon(VP_RAMDISK, 0), "swap on " VP_RAMDISK ": %s",
+		    strerror(errno));
 	start(PRIVATE);
+	memset(mem + PAGES * 4096, 0xa5, SIZE - PAGES * 4096);
 	for (i = 0; i < n; i++) {
 		madvise(mem, SIZE, i & 1 ? MADV_PAGEOUT : MADV_COLD);
+		out += swapped_out();
 		serve(2);
 		if (i % 5 == 0)
 			vp_write_file("/proc/sys/vm/compact_memory", "1");
 		serve(2);
+		for (k = PAGES * 4096; i % 4 == 3 && k < SIZE; k++)
+			ktap_assert(mem[k] == 0xa5, "byte %u changed", k);
 	}
+	ktap_msg("%u pages came back from the disk", out);
+	ktap_assert(out > ALL_PAGES, "only %u pages went to the disk", out);
+	flows();
+	ktap_assert(!swapoff(VP_RAMDISK), "swapoff: %s", strerror(errno));
 	finish();
 }
 
@@ -511,10 +588,11 @@ static const struct ktap_case cases[] = {
 	{ "wiped_pages", wiped_pages },
 	{ "guestram_revoked", guestram_revoked, .slow = true },
 	{ "guestram_wiped", guestram_wiped },
+	{ "postcopy", postcopy },
 	{ "forked", forked },
 	{ "merged", merged },
 	{ "huge", huge, .lacks = lacks_huge },
-	{ "pressure", pressure, .slow = true },
+	{ "pressure", pressure, .slow = true, .lacks = vp_lacks_ramdisk },
 };
 
 int main(int argc, char **argv)

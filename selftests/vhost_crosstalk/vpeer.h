@@ -113,6 +113,8 @@ struct vhost_memory *vp_mem_table(const struct vp_mem *m);
 /* Who touches pages of @mem that are not there waits, and can be read of. */
 int vp_fault_fd(void *mem, size_t size);
 void vp_fault_end(int fd, void *mem, size_t size);	/* all are zero then */
+#define VP_RAMDISK	"/dev/ram0"
+const char *vp_lacks_ramdisk(void);	/* loads its driver; for ktap_case */
 
 /* ---- rings (vpeer_ring.c) ---- */
 

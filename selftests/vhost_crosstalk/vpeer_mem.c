@@ -219,3 +219,9 @@ void vp_fault_end(int fd, void *mem, size_t size)
 	ktap_assert(!ioctl(fd, UFFDIO_ZEROPAGE, &zero), "UFFDIO_ZEROPAGE: %s",
 		    strerror(errno));
 }
+
+const char *vp_lacks_ramdisk(void)
+{
+	return access(VP_RAMDISK, F_OK) && vp_cmd("modprobe -q brd rd_nr=1") ?
+	       "has no RAM disk" : NULL;
+}

@@ -2,11 +2,14 @@
 /* Several queue pairs in a guest, many guests on a bridge, worker threads. */
 #include <errno.h>
 #include <limits.h>
+#include <linux/bpf.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -125,17 +128,20 @@ static bool choice_poll(struct choice *c)
 	return idle;
 }
 
-static u64 choice_fast(const struct choice *c)
+static u64 fast_of(const char *tap)
 {
-	unsigned int ep[CTL_MAX_EP], i, k, n;
+	unsigned int ep[CTL_MAX_EP], k, n;
 	u64 fast = 0;
 
-	for (i = 0; i < 2; i++) {
-		n = ctl_find(c->p[i].tap, ep, CTL_MAX_EP);
-		for (k = 0; k < n; k++)
-			fast += ctl_ep_num(ep[k], "tx_fast_packets");
-	}
+	n = ctl_find(tap, ep, CTL_MAX_EP);
+	for (k = 0; k < n; k++)
+		fast += ctl_ep_num(ep[k], "tx_fast_packets");
 	return fast;
+}
+
+static u64 choice_fast(const struct choice *c)
+{
+	return fast_of(c->p[SENDER].tap) + fast_of(c->p[RECEIVER].tap);
 }
 
 /*
@@ -300,6 +306,182 @@ static void queue_choice(void)
 	choice_close(&c);
 }
 
+/* ---- the same, where that cannot be foretold: by the slow path ---- */
+
+#define STEERED		2	/* the queue that the program chooses */
+
+static bool has_verdict(const struct choice *c, const char *word)
+{
+	char verdicts[4096] = "";
+	unsigned int ep;
+
+	ctl_wait(c->p[SENDER].tap, 1, &ep);
+	ctl_ep_read(ep, "verdicts", verdicts, sizeof(verdicts));
+	return strstr(verdicts, word);
+}
+
+/* From the first frame on, and the verdicts say why. */
+static void choice_slow(struct choice *c, enum vp_kind kind, const char *why)
+{
+	u64 end = vp_now_ms() + CHOICE_MS * vp_slowness();
+	unsigned int n;
+
+	do {
+		ktap_assert(vp_now_ms() < end, "no verdict says %s", why);
+		n = choice_round(c, SENDER, kind);
+		ktap_assert(!n, "%s: %u frames are direct", why, n);
+	} while (!has_verdict(c, why));
+}
+
+/* ... and come to one queue, whichever flow they are of. */
+static void choice_slow_one(struct choice *c, const char *why)
+{
+	unsigned int want[CHOICE_FLOWS], f;
+
+	choice_slow(c, VP_UDP4, why);
+	for (f = 0; f < CHOICE_FLOWS; f++)
+		want[f] = c->queue[0];
+	choice_same(c, want);
+}
+
+static void set_steering(struct choice *c, int prog)
+{
+	ktap_assert(!ioctl(c->p[RECEIVER].qp[0].tap, TUNSETSTEERINGEBPF, &prog),
+		    "TUNSETSTEERINGEBPF: %s", strerror(errno));
+}
+
+static void flow_dissector(int cmd, int prog)
+{
+	union bpf_attr attr = {
+		.attach_bpf_fd = prog,
+		.attach_type = BPF_FLOW_DISSECTOR,
+	};
+
+	ktap_assert(!syscall(SYS_bpf, cmd, &attr, sizeof(attr)),
+		    "flow dissector: %s", strerror(errno));
+}
+
+/* Frames that are longer than what is read of them, and of no known kind. */
+static void choice_unknown(struct choice *c)
+{
+	choice_slow(c, VP_RAW, "tap-hash");
+}
+
+static void choice_steered(struct choice *c)
+{
+	int prog = vp_bpf_load(BPF_PROG_TYPE_SOCKET_FILTER, STEERED);
+
+	set_steering(c, prog);
+	choice_slow_one(c, "tap-steering");
+	ktap_assert(c->queue[0] == STEERED, "queue %u", c->queue[0]);
+	set_steering(c, -1);
+	close(prog);
+}
+
+/* It finds no flow in any frame: all are of the same one. */
+static void choice_dissected(struct choice *c)
+{
+	int prog = vp_bpf_load(BPF_PROG_TYPE_FLOW_DISSECTOR, BPF_OK);
+
+	flow_dissector(BPF_PROG_ATTACH, prog);
+	choice_slow_one(c, "flow-dissector");
+	flow_dissector(BPF_PROG_DETACH, prog);
+	close(prog);
+}
+
+static void queue_reasons(void)
+{
+	static void (* const change[])(struct choice *c) = {
+		choice_unknown, choice_steered, choice_dissected,
+	};
+	unsigned int want[CHOICE_FLOWS], i;
+	struct choice c;
+
+	choice_open(&c);
+	choice_of_the_tap(&c, want);
+	choice_until_direct(&c, want);
+	for (i = 0; i < VP_ARRAY_SIZE(change); i++) {
+		change[i](&c);
+		choice_until_direct(&c, want);
+	}
+	choice_close(&c);
+}
+
+/* ---- queues that go and come under traffic ---- */
+
+#define DETACH_QUEUES	4
+#define DETACH_MS	5
+
+static const unsigned int detached[] = { 0, DETACH_QUEUES - 1 };
+static bool *detach_no_more;	/* shared */
+
+/*
+ * One of the two goes, and comes back with the last number; the other one gets
+ * that of the one that goes, unless it has it.
+ */
+static void detach_or_attach(struct vp_peer *p, u64 count)
+{
+	static bool is_detached;
+	static unsigned int n;
+	struct ifreq ifr = { .ifr_flags = IFF_DETACH_QUEUE };
+
+	(void)count;
+	if (is_detached)
+		ifr.ifr_flags = IFF_ATTACH_QUEUE;
+	else if (READ_ONCE(*detach_no_more))
+		return;
+	ktap_assert(!ioctl(p->qp[detached[n / 2 % 2]].tap, TUNSETQUEUE, &ifr),
+		    "TUNSETQUEUE: %s", strerror(errno));
+	is_detached = !is_detached;
+	n++;
+}
+
+/*
+ * Flows of the queues that stay, whose numbers do not change either, notice
+ * nothing.  Frames of the others get lost, as a tap has it, until the guest has
+ * taught the tap anew; but what comes is right, and comes once.
+ */
+static void queues_detached(void)
+{
+	unsigned int i, events = ktap_count("CROSSTALK_DETACH", 400, 40);
+	struct vp_world *w;
+	struct vp_cfg c;
+	u64 fast, frames;
+
+	detach_no_more = mmap(NULL, sizeof(*detach_no_more),
+			      PROT_READ | PROT_WRITE,
+			      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ktap_assert(detach_no_more != MAP_FAILED, "mmap");
+	vp_cfg_default(&c);
+	c.queues = DETACH_QUEUES;
+	w = direct_start(2, &c, &queue_traffic, false);
+	direct_wait(w);
+	/* Now the taps know which queue is whose. */
+	vp_wait_frames(w, 200);
+	for (i = 0; i < VP_ARRAY_SIZE(detached); i++)
+		w->loose |= VP_BIT(detached[i]);
+
+	fast = fast_of(w->peer[0].tap);
+	frames = w->peer[0].tx_frames;
+	w->event_ms = DETACH_MS;
+	w->event_peers = VP_BIT(1);
+	WRITE_ONCE(w->event, detach_or_attach);
+	vp_wait_events(w, events);
+	/* Its tap has all of its queues all the time. */
+	fast = fast_of(w->peer[0].tap) - fast;
+	frames = w->peer[0].tx_frames - frames;
+	ktap_msg("%llu of %llu frames to that tap by the direct path", fast,
+		 frames);
+	ktap_assert(fast > frames / 10, "no direct path");
+
+	WRITE_ONCE(*detach_no_more, true);
+	vp_wait_events(w, 2);
+	ctl_wait_world(w, DETACH_QUEUES);
+	vp_wait_frames(w, 200);
+	direct_wait(w);
+	direct_end(w);
+}
+
 static void many(bool module)
 {
 	struct vp_traffic t = { .min = 60, .max = 1514, .window = 8 };
@@ -386,6 +568,8 @@ static const struct ktap_case cases[] = {
 	{ "queues_hooked", queues_hooked, .slow = true },
 	{ "queues_two", queues_two },
 	{ "queue_choice", queue_choice },
+	{ "queue_reasons", queue_reasons, .slow = true },
+	{ "queues_detached", queues_detached, .slow = true },
 	{ "many_plain", many_plain, 100, true },
 	{ "many_hooked", many_hooked, 100 },
 	{ "kthread_worker", kthread_worker },

@@ -586,30 +586,12 @@ static void links(void)
 
 /* ---- filters ---- */
 
-static int bpf_load(enum bpf_prog_type type, u32 ret)
-{
-	struct bpf_insn insn[] = {
-		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .imm = ret },
-		{ .code = BPF_JMP | BPF_EXIT },
-	};
-	union bpf_attr attr = {
-		.prog_type = type,
-		.insns = (u64)insn,
-		.insn_cnt = VP_ARRAY_SIZE(insn),
-		.license = (u64)"GPL",
-	};
-	int fd = syscall(SYS_bpf, BPF_PROG_LOAD, &attr, sizeof(attr));
-
-	ktap_assert(fd >= 0, "BPF_PROG_LOAD: %s", strerror(errno));
-	return fd;
-}
-
 static int xdp_link;
 
 static void xdp_on(u32 flags)
 {
 	union bpf_attr attr = {};
-	int prog = bpf_load(BPF_PROG_TYPE_XDP, XDP_DROP);
+	int prog = vp_bpf_load(BPF_PROG_TYPE_XDP, XDP_DROP);
 
 	attr.link_create.prog_fd = prog;
 	attr.link_create.target_ifindex = if_nametoindex(lab.p[A].tap);
@@ -712,7 +694,7 @@ static void tap_prog(unsigned long req, bool on, u32 ret)
 		tap_do(B, req, &none, "no program");
 		return;
 	}
-	fd = bpf_load(BPF_PROG_TYPE_SOCKET_FILTER, ret);
+	fd = vp_bpf_load(BPF_PROG_TYPE_SOCKET_FILTER, ret);
 	tap_do(B, req, &fd, "program");
 	close(fd);
 }

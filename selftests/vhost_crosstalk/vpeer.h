@@ -252,6 +252,8 @@ int vp_cmd(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* Commands that are separated by "; "; fast for ip, bridge and tc. */
 void vp_script(const char *commands);
 void vp_script_end(void);
+/* A program of enum bpf_prog_type @type that returns @ret; the case fails if not. */
+int vp_bpf_load(unsigned int type, u32 ret);
 int vp_write_file(const char *path, const char *text);	/* 0 or -errno */
 int vp_read_file(const char *path, char *buf, size_t size);
 
@@ -457,6 +459,7 @@ struct vp_world {
 	bool send[VP_MAX_PEERS][VP_MAX_PEERS];	/* the traffic matrix */
 	bool lossy[VP_MAX_PEERS];	/* loss to or from it is no failure */
 	bool crowded[VP_MAX_PEERS];	/* its tap may drop, but not for ever */
+	u32 loose;		/* bits: queues whose frames may get lost, or late */
 	struct vp_peer_shm peer[VP_MAX_PEERS];
 	int wake[VP_MAX_PEERS];		/* eventfds */
 	struct vp_flow flow[VP_MAX_PEERS][VP_MAX_PEERS][VP_MAX_SUB];

@@ -17,9 +17,11 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <linux/bpf.h>
 #include <linux/if_bridge.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
@@ -294,6 +296,24 @@ int vp_cmd(const char *fmt, ...)
 	va_end(ap);
 	ret = system(cmd);
 	return ret < 0 ? -errno : WIFEXITED(ret) ? WEXITSTATUS(ret) : 128;
+}
+
+int vp_bpf_load(unsigned int type, u32 ret)
+{
+	struct bpf_insn insn[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .imm = ret },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	union bpf_attr attr = {
+		.prog_type = type,
+		.insns = (u64)insn,
+		.insn_cnt = VP_ARRAY_SIZE(insn),
+		.license = (u64)"GPL",
+	};
+	int fd = syscall(SYS_bpf, BPF_PROG_LOAD, &attr, sizeof(attr));
+
+	ktap_assert(fd >= 0, "BPF_PROG_LOAD: %s", strerror(errno));
+	return fd;
 }
 
 int vp_write_file(const char *path, const char *text)

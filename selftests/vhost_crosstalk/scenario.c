@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "ctl.h"
+#include "direct.h"
 #include "ktap.h"
 #include "scenario.h"
 
@@ -15,6 +16,27 @@ static void setup(const struct scenario *s, const struct vp_world *w)
 	ktap_assert(!vp_cmd("%s", cmd), "%s", cmd);
 }
 
+/* The slow path alone, and nobody has asked for another one. */
+static void check_slow(const struct vp_world *w)
+{
+	unsigned int ep[CTL_MAX_EP], i, k, n;
+	char verdicts[256];
+
+	ktap_assert(!direct_sum(w, "tx_fast_packets") &&
+		    !direct_sum(w, "rx_fast_packets"), "frames are direct");
+	ktap_assert(direct_sum(w, "tx_slow_packets") ==
+		    direct_sum(w, "tx_packets"), "frames are not counted");
+	for (i = 0; i < w->n; i++) {
+		n = ctl_find(w->peer[i].tap, ep, CTL_MAX_EP);
+		for (k = 0; k < n; k++) {
+			verdicts[0] = 0;
+			ctl_ep_read(ep[k], "verdicts", verdicts,
+				    sizeof(verdicts));
+			ktap_assert(!verdicts[0], "a verdict: %s", verdicts);
+		}
+	}
+}
+
 /* Nothing lost, the module's counters exact, nothing left behind. */
 void scenario_run(const struct scenario *s)
 {
@@ -25,6 +47,8 @@ void scenario_run(const struct scenario *s)
 		ctl_need_unloaded();
 	else
 		ctl_need_loaded();
+	if (s->slow)
+		ktap_assert(!ctl_write("direct", "0"), "direct");
 	w = vp_world_new(n, s->cfg->bridge, s->cfg->mtu);
 	vp_world_mesh(w);
 	if (s->traffic.max)
@@ -40,6 +64,8 @@ void scenario_run(const struct scenario *s)
 	vp_quiesce(w);
 	if (!s->plain)
 		ctl_check_counters(w);
+	if (s->slow)
+		check_slow(w);
 	vp_finish(w);
 	ktap_assert(s->plain || !ctl_count(), "%u endpoints are left",
 		    ctl_count());

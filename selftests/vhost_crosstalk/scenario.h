@@ -12,6 +12,7 @@ struct scenario {
 	struct vp_traffic traffic;	/* max 0: 60 to 1514 bytes, 64 a window */
 	u64 frames;			/* that each flow must move */
 	bool plain;			/* without the module */
+	bool slow;			/* "direct" is 0: no frame is direct */
 	const char *setup;		/* command, before traffic; %s: taps */
 };
 

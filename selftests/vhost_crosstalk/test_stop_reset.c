@@ -4,10 +4,12 @@
  * other memory, other features, dirty logging; all of it under traffic, with
  * nothing lost.
  */
+#include <sched.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "ctl.h"
+#include "direct.h"
 #include "ktap.h"
 #include "vpeer.h"
 
@@ -176,6 +178,121 @@ static void dirty_log(void)
 	under_traffic(ev_log, EVENTS);
 }
 
+/* ---- the dirty log has all that was written to a guest ---- */
+
+#define LOG_FRAMES	100
+#define LOG_MS		10000
+#define LOG_PAGE	4096
+
+enum { SENDER, RECEIVER };
+
+struct logged {
+	struct vp_peer p[2];
+	unsigned int sender_ep;
+	u64 seq;
+	unsigned int n;
+	struct vp_seg got[LOG_FRAMES];	/* where frames came to lie, and headers */
+};
+
+static void log_frame(struct vp_peer *p, unsigned int q, const u8 *frame,
+		      u32 len, const struct virtio_net_hdr_v1 *h, void *arg)
+{
+	const struct vp_region *r = &p->mem.region[0];
+	struct logged *l = arg;
+	struct vp_frame fr;
+	char why[160];
+
+	(void)q;
+	/* The host's own frames, to groups, are written as well. */
+	if (l->n < LOG_FRAMES)
+		l->got[l->n++] = (struct vp_seg) {
+			r->gpa + (frame - r->hva) - p->hlen, len + p->hlen,
+		};
+	if (vp_frame_check(frame, len, h, true, p->index, &fr, why,
+			   sizeof(why)) == VP_FRAME_OK)
+		l->seq = fr.seq;
+}
+
+/* Returns whether the frame took the direct path. */
+static bool log_send(struct logged *l, unsigned int from)
+{
+	u64 fast = ctl_ep_num(l->sender_ep, "tx_fast_packets");
+	u64 end = vp_now_ms() + LOG_MS * vp_slowness();
+	struct vp_flow_id id = { from, !from, 0, 0 };
+	struct vp_ring *tx = &l->p[from].qp[0].tx;
+	u64 seq = l->seq + 1;
+
+	ktap_assert(vp_tx(&l->p[from], 0, VP_RAW, id, seq, 1000, 0) > 0, "tx");
+	vp_ring_kick(tx);
+	while (l->seq != seq || vp_ring_inflight(tx)) {
+		ktap_assert(vp_now_ms() < end, "frame %llu is lost", seq);
+		vp_rx(&l->p[!from], 0, LOG_FRAMES, log_frame, l);
+		vp_ring_kick(&l->p[!from].qp[0].rx);
+		vp_tx_reclaim(&l->p[from], 0);
+		sched_yield();
+	}
+	return ctl_ep_num(l->sender_ep, "tx_fast_packets") != fast;
+}
+
+static void log_until_fast(struct logged *l)
+{
+	u64 end = vp_now_ms() + LOG_MS * vp_slowness();
+
+	while (!log_send(l, SENDER))
+		ktap_assert(vp_now_ms() < end, "no direct path");
+}
+
+static bool is_logged(const struct vp_peer *p, u64 gpa)
+{
+	return ((const u8 *)p->log)[gpa / LOG_PAGE / 8] &
+	       VP_BIT(gpa / LOG_PAGE % 8);
+}
+
+static void log_has(const struct vp_peer *p, u64 gpa, u32 len, const char *what)
+{
+	u64 at;
+
+	for (at = gpa & ~(LOG_PAGE - 1ULL); at < gpa + len; at += LOG_PAGE)
+		ktap_assert(is_logged(p, at),
+			    "%s at %llx was written, and page %llx is not in the log",
+			    what, gpa, at);
+}
+
+static void log_pages(void)
+{
+	unsigned int i, k, fast = 0;
+	struct vp_ring *rx;
+	struct vp_cfg c;
+	struct logged l = {};
+
+	direct_on();
+	vp_cfg_default(&c);
+	vp_world_new(1, c.bridge, 0);
+	for (i = 0; i < 2; i++)
+		ktap_assert(!vp_open(&l.p[i], &c, i) && !vp_start(&l.p[i]),
+			    "peer");
+	ctl_wait(l.p[SENDER].tap, 1, &l.sender_ep);
+	ctl_wait(l.p[RECEIVER].tap, 1, NULL);
+	log_send(&l, RECEIVER);
+	rx = &l.p[RECEIVER].qp[0].rx;
+	for (k = 0; k < 3; k++) {
+		log_until_fast(&l);
+		must(vp_log_on(&l.p[RECEIVER]), "log on");
+		l.n = 0;
+		while (l.n < LOG_FRAMES)
+			fast += log_send(&l, SENDER);
+		/* Whoever writes to the log has finished after that. */
+		must(vp_log_off(&l.p[RECEIVER]), "log off");
+		for (i = 0; i < l.n; i++)
+			log_has(&l.p[RECEIVER], l.got[i].gpa, l.got[i].len,
+				"a frame");
+		log_has(&l.p[RECEIVER], rx->used_gpa, 4, "the used index");
+	}
+	ktap_assert(!fast, "%u frames were direct", fast);
+	vp_close(&l.p[SENDER]);
+	vp_close(&l.p[RECEIVER]);
+}
+
 static void new_features(void)
 {
 	under_traffic(ev_features, EVENTS);
@@ -221,6 +338,7 @@ static const struct ktap_case cases[] = {
 	{ "reset_owner", reset_owner },
 	{ "set_mem_table", set_mem_table },
 	{ "dirty_log", dirty_log },
+	{ "log_pages", log_pages },
 	{ "new_features", new_features },
 	{ "everything", everything },
 	{ "everything_reload", everything_reload, 120, .slow = true },

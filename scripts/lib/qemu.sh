@@ -143,7 +143,7 @@ qemu_start()
 	# the file servers leave when QEMU does.
 	# shellcheck disable=SC2046  # words
 	setpriv --pdeathsig KILL \
-	qemu-system-x86_64 -M q35 "${accel[@]}" -cpu "$CPU$CPU_FLAGS" \
+	qemu-system-x86_64 -M q35 "${accel[@]}" "${plugin[@]}" -cpu "$CPU$CPU_FLAGS" \
 		-smp "$CPUS" -m "$mem" \
 		-nodefaults -no-user-config -nographic -no-reboot \
 		-object memory-backend-memfd,id=mem,size="$mem",share=on \

@@ -343,6 +343,14 @@ static bool unhook(struct crosstalk_endpoint *ep)
 		mutex_unlock(&tx->mutex);
 
 		/*
+		 * Nobody gets as far as the mirror any more, and senders' routes
+		 * can keep the endpoint for as long as they live.
+		 */
+		if (ep->mirror)
+			crosstalk_mirror_put(ep->mirror);
+		ep->mirror = NULL;
+
+		/*
 		 * Last, because whoever closes the file from now on frees the
 		 * device without asking us; until now he waits for ep->life.
 		 * Pairs with file_endpoint()'s acquire.

@@ -105,8 +105,6 @@ err_free:
 void crosstalk_endpoint_free(struct crosstalk_endpoint *ep)
 {
 	crosstalk_park_destroy(ep);
-	if (ep->mirror)
-		crosstalk_mirror_put(ep->mirror);
 	crosstalk_detector_destroy(&ep->detect);
 	crosstalk_txbatch_destroy(&ep->batch);
 	kfree_rcu(ep, rcu);

@@ -127,7 +127,7 @@ struct crosstalk_endpoint {
 	struct crosstalk_frame frame;	/* the one at hand; tx->mutex */
 	struct sk_buff skb;		/* its headers, as a tap sees them (queue.c) */
 
-	struct crosstalk_mirror *mirror; /* rx->mutex; a reference */
+	struct crosstalk_mirror *mirror; /* rx->mutex while hooked; a reference */
 	struct crosstalk_rx_ring ring;	/* rx->mutex; where it is in @mirror */
 	bool want_fill;			/* set by senders under rx->mutex */
 	unsigned long fill_addr;	/* page that one of them missed; same */

@@ -8,6 +8,8 @@
  *  - RCU is held all the time, mutex_unlock() included.  vhost-net frees a
  *    device after synchronize_rcu(), and our ->release sets ep->dead before it
  *    calls vhost-net's: who saw the endpoint alive under RCU can take its mutex.
+ *    Who sees it alive with the mutex held keeps unhooking waiting, and with it
+ *    the endpoint and its mirror.
  *  - Its rx->mutex is taken by trylock, never by waiting: a vhost device locks
  *    its own RX before its own TX, so that a sender which waits for another
  *    device's RX with its own TX held would close a circle over two devices.
@@ -142,7 +144,9 @@ static bool may_receive(const struct crosstalk_endpoint *peer,
 
 	nvq = &peer->net->vqs[VHOST_NET_VQ_RX];
 	vq = &nvq->vq;
-	return vq->private_data == sock && READ_ONCE(peer->enable) &&
+	/* Dead: it was unhooked before the mutex was ours. */
+	return !READ_ONCE(peer->dead) &&
+	       vq->private_data == sock && READ_ONCE(peer->enable) &&
 	       READ_ONCE(peer->reason) == CROSSTALK_REASON_NONE &&
 	       !vq->iotlb && !vq->log_used && !nvq->vhost_hlen &&
 	       (nvq->sock_hlen == sizeof(struct virtio_net_hdr) ||

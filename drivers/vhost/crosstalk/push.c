@@ -454,38 +454,52 @@ static int fill_ring(struct crosstalk_endpoint *ep, struct vhost_virtqueue *vq)
 	return ret;
 }
 
+/* Mirrors a chain's buffers, and takes what that cost off *@left. */
+static int fill_chain(struct crosstalk_endpoint *ep,
+		      const struct vhost_virtqueue *vq,
+		      const struct crosstalk_chain *chain, size_t *left)
+{
+	unsigned int i;
+	int ret = 0;
+
+	/* Nothing to receive into: vhost refuses it, and rests there. */
+	if (chain->out || !chain->in)
+		return -EINVAL;
+
+	for (i = 0; i < chain->in && *left && !ret; i++) {
+		size_t size = min3(vq->iov[i].iov_len, *left,
+				   (size_t)FILL_CHAIN);
+
+		ret = fill(ep, vq->iov[i].iov_base, size);
+		/* The smallest of buffers costs a page. */
+		*left -= min(*left, max_t(size_t, size, PAGE_SIZE));
+		cond_resched();
+	}
+	return ret;
+}
+
 /*
  * Mirrors the buffers that are posted; the ring stays as it is.  A guest can
- * post the same memory over and over: there is an end to what is done for it.
+ * post the same memory over and over, and while this runs: there is an end to
+ * what is done for it, a ring at most.
  */
-static int fill_buffers(struct crosstalk_endpoint *ep,
-			struct vhost_virtqueue *vq)
+static void fill_buffers(struct crosstalk_endpoint *ep,
+			 struct vhost_virtqueue *vq)
 {
 	u16 last_avail_idx = vq->last_avail_idx;
-	size_t left = FILL_BYTES;
 	struct crosstalk_chain chain = {};
-	unsigned int i;
-	size_t size;
-	int ret;
+	unsigned int chains = vq->num;
+	size_t left = FILL_BYTES;
 
 	do {
-		ret = crosstalk_vring_fetch(vq, &chain);
-		for (i = 0; i < chain.in && ret > 0 && left; i++) {
-			const struct iovec *iov = &vq->iov[chain.out + i];
-			int err;
-
-			size = min3(iov->iov_len, left, (size_t)FILL_CHAIN);
-			err = fill(ep, iov->iov_base, size);
-			if (err)
-				ret = err;
-			left -= size;
-			cond_resched();
-		}
-	} while (ret > 0 && left && !READ_ONCE(ep->dead) &&
+		if (crosstalk_vring_fetch(vq, &chain) <= 0 ||
+		    fill_chain(ep, vq, &chain, &left))
+			break;
+		cond_resched();
+	} while (left && --chains && !READ_ONCE(ep->dead) &&
 		 !fatal_signal_pending(current));
 
 	vq->last_avail_idx = last_avail_idx;
-	return ret;
 }
 
 static bool refresh_mirror(struct crosstalk_endpoint *ep)

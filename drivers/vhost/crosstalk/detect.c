@@ -152,7 +152,11 @@ static bool is_worse(const struct crosstalk_verdict *verdict,
 	return time_before(verdict->used, than->used);
 }
 
-/* Makes room; a few buckets are looked at, so that its cost is bounded. */
+/*
+ * Makes room; a few buckets are looked at, so that its cost is bounded.  The
+ * flow that was asked for last is in use while one of its queues is looked up,
+ * however long ago that was: the frame's memory may have been faulted in since.
+ */
 static bool evict(struct crosstalk_detector *detector)
 {
 	struct crosstalk_verdict *verdict;
@@ -164,7 +168,8 @@ static bool evict(struct crosstalk_detector *detector)
 				 BIT(CROSSTALK_VERDICT_BITS);
 		hlist_for_each_entry(verdict,
 				     &detector->buckets[detector->hand], node)
-			if (time_after(jiffies, verdict->used + EVICT_IDLE) &&
+			if (verdict != detector->last &&
+			    time_after(jiffies, verdict->used + EVICT_IDLE) &&
 			    is_worse(verdict, worst))
 				worst = verdict;
 	}

@@ -95,8 +95,8 @@ struct crosstalk_answer {
  * @rcu: frees it
  *
  * Belongs to the worker of its endpoint: while tx->mutex is held, @now does not
- * change but by crosstalk_detect(), and a verdict that crosstalk_detect() has
- * returned within the last jiffies is not freed.
+ * change but by crosstalk_detect(), and the verdict that crosstalk_detect() has
+ * returned last is not freed.
  */
 struct crosstalk_verdict {
 	struct hlist_node node;

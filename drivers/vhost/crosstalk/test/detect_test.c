@@ -291,6 +291,34 @@ static void idle_are_evicted(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, verdict->fast_packets, 4711);
 }
 
+/* The flow's own verdict is looked at again after that of its queue is found. */
+static void asked_last_is_kept(struct kunit *test)
+{
+	struct crosstalk_detector *detector = test->priv;
+	struct crosstalk_flow_key key = make_key(7, 0);
+	struct crosstalk_verdict *verdict;
+	struct crosstalk_verdict *flow;
+	unsigned int i;
+
+	for (i = 1; i <= CROSSTALK_MAX_VERDICTS; i++)
+		detect(detector, i, 0, &verdict);
+	detect(detector, 7, 0, &flow);
+
+	/* All buckets come by, twice, and nothing in them was used lately. */
+	for (i = 1; i <= CROSSTALK_MAX_VERDICTS / 4; i++) {
+		set_used(detector, jiffies - HZ);
+		flow->used = jiffies - 2 * HZ;
+		key.queue = i;
+		crosstalk_detect_queue(detector, &key, &verdict);
+		KUNIT_ASSERT_PTR_EQ(test, detector->last, flow);
+	}
+	KUNIT_EXPECT_LE(test, detector->nr, CROSSTALK_MAX_VERDICTS);
+
+	detect(detector, 1, 0, &verdict);
+	detect(detector, 7, 0, &verdict);
+	KUNIT_EXPECT_PTR_EQ(test, verdict, flow);
+}
+
 static void prune_forgets(struct kunit *test)
 {
 	struct crosstalk_detector *detector = test->priv;
@@ -434,6 +462,7 @@ static struct kunit_case detect_cases[] = {
 	KUNIT_CASE(epoch_ends_all),
 	KUNIT_CASE(table_is_bounded),
 	KUNIT_CASE(idle_are_evicted),
+	KUNIT_CASE(asked_last_is_kept),
 	KUNIT_CASE(prune_forgets),
 	KUNIT_CASE(posting_to_the_gone),
 	KUNIT_CASE(chains_are_short),

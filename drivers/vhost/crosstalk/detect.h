@@ -188,6 +188,22 @@ void crosstalk_verdict_end(struct crosstalk_detector *detector,
 void crosstalk_verdict_post(struct crosstalk_detector *detector,
 			    struct crosstalk_verdict *verdict,
 			    const struct crosstalk_answer *answer);
+
+/**
+ * crosstalk_verdict_is_over() - whether the answer in force has ended
+ * @verdict: verdict
+ * @now: jiffies
+ *
+ * Context: tx->mutex held.
+ */
+static inline bool
+crosstalk_verdict_is_over(const struct crosstalk_verdict *verdict,
+			  unsigned long now)
+{
+	return time_after_eq(now, verdict->now.expires) ||
+	       verdict->now.epoch != atomic_read(&crosstalk_detect_epoch);
+}
+
 static inline enum crosstalk_slow
 __crosstalk_detect(struct crosstalk_detector *detector,
 		   struct crosstalk_verdict **last,
@@ -204,8 +220,7 @@ __crosstalk_detect(struct crosstalk_detector *detector,
 		__crosstalk_detect_take(detector, v);
 	if (v->used != now)
 		WRITE_ONCE(v->used, now);
-	if (unlikely(time_after_eq(now, v->now.expires) ||
-		     v->now.epoch != atomic_read(&crosstalk_detect_epoch)))
+	if (unlikely(crosstalk_verdict_is_over(v, now)))
 		return __crosstalk_detect_stale(v);
 	return v->now.slow;
 }

@@ -330,7 +330,10 @@ static enum crosstalk_push_result open_peer(struct crosstalk_run *run,
 	return CROSSTALK_PUSH_OK;
 }
 
-/* Makes the frame's memory present; the queue is closed for that. */
+/*
+ * Makes the frame's memory present; the queue is closed for that.  It can take
+ * any time, and an answer may have ended by then.
+ */
 static bool fault_in(struct crosstalk_run *run,
 		     const struct crosstalk_chain *chain)
 {
@@ -359,7 +362,8 @@ static enum crosstalk_next place(struct crosstalk_run *run,
 			ret = crosstalk_push_frame(ep, frame, chain);
 		/* Once: a guest can take its pages away again and again. */
 		again = ret == CROSSTALK_PUSH_FAULT && !again &&
-			fault_in(run, chain);
+			fault_in(run, chain) &&
+			!crosstalk_verdict_is_over(v, jiffies);
 	} while (unlikely(again));
 	if (unlikely(ret))
 		return stop_for(run, ret, v);

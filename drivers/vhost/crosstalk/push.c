@@ -271,7 +271,8 @@ void crosstalk_push_close(struct crosstalk_endpoint *ep)
 	__acquire(&peer->mirror->lock);
 	vq = &push->rx.nvq->vq;
 	crosstalk_rx_publish(&push->rx);
-	signal = crosstalk_rx_want_signal(&push->rx);
+	/* As vhost: without a ctx, what the guest wants is left for later. */
+	signal = vq->call_ctx.ctx && crosstalk_rx_want_signal(&push->rx);
 	if (push->frames) {
 		crosstalk_account(push->route, push->frames, push->bytes);
 		peer->stats.rx_fast_packets += push->frames;
@@ -284,7 +285,7 @@ void crosstalk_push_close(struct crosstalk_endpoint *ep)
 	pagefault_enable();
 	read_unlock(&peer->mirror->lock);
 
-	if (signal && vq->call_ctx.ctx) {
+	if (signal) {
 		crosstalk_eventfd_signal(vq->call_ctx.ctx);
 		peer->stats.rx_fast_notify++;
 	}

@@ -152,6 +152,8 @@ static enum crosstalk_next go_slow(struct crosstalk_run *run,
 {
 	/* Closed before the frame is sent: sending may sleep. */
 	crosstalk_push_close(run->ep);
+	/* If it waited, that is over; the next one has all its time. */
+	run->ep->park.since = 0;
 	v->slow = true;
 	v->slow_packets++;
 	return CROSSTALK_SLOW;

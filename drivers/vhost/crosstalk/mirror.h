@@ -6,6 +6,7 @@
 #include <linux/list.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
+#include <linux/nospec.h>
 #include <linux/pfn.h>
 #include <linux/spinlock.h>
 #include <linux/types.h>
@@ -83,6 +84,8 @@ static inline void *crosstalk_mirror_lookup(struct crosstalk_mirror *mirror,
 
 	if (unlikely(top >= MIRROR_TOP_ENTRIES))
 		return NULL;
+	/* The address is the guest's choice, also where checks mispredict. */
+	top = array_index_nospec(top, MIRROR_TOP_ENTRIES);
 	/* Tables are added while readers walk: pairs with make_entry(). */
 	mid = smp_load_acquire(&mirror->top[top]);
 	if (unlikely(!mid))

@@ -7,6 +7,7 @@
 #
 # CROSSTALK_GUEST_KERNEL     what the guests boot (/boot/vmlinuz-$(uname -r))
 # CROSSTALK_GUEST_INITRAMFS  theirs, with guest_io in it (made here)
+# CROSSTALK_GUEST_CASES      which cases, if none are named (all of them)
 # CROSSTALK_GUEST_RAM        directory for files with the guests' RAM, such as a
 #                            mounted guestram (none: anonymous memory)
 # CROSSTALK_KO               path of vhost_crosstalk.ko (modprobe)
@@ -40,6 +41,9 @@ if [ -z "$initramfs" ]; then
 	make -s -C "$dir" OUTPUT="$tmp" "$tmp/guest_io"
 	"$dir/guests/make-initramfs" "$kver" / "$initramfs" "$tmp/guest_io"
 fi
+
+# shellcheck disable=SC2086 # a list of words
+[ $# -gt 0 ] || set -- ${CROSSTALK_GUEST_CASES:-}
 
 status=0
 PYTHONDONTWRITEBYTECODE=1 python3 "$dir/guests/cases.py" --kernel "$kernel" \

@@ -7,6 +7,7 @@ space, a shell on a virtio console. (A second serial port now and then loses
 characters while a guest has much traffic, under emulation.)
 """
 
+import atexit
 import contextlib
 import glob
 import json
@@ -108,6 +109,31 @@ def load_kvm():
                      "finds its hardware), so it cannot run guests")
 
 
+class ApicHolder:
+    """A machine that never runs, so that KVM does not change its own code.
+
+    While some virtual APIC is disabled, as this one's is for ever, KVM looks
+    whether others' are; when the last one is enabled it changes its code back.
+    An emulated host with several processors now and then dies of that, at an
+    int3 that was there during the change (QEMU's emulator had translated it just
+    before it was overwritten), with or without this project's module.
+    """
+
+    def __init__(self):
+        # pylint: disable-next=consider-using-with
+        self.process = subprocess.Popen(
+            ["qemu-system-x86_64", "-M", "pc", "-accel", "kvm", "-m", "16",
+             "-nodefaults", "-no-user-config", "-display", "none", "-S"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL)
+        # After the guests
+        atexit.register(self.stop)
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+
 def module_loaded():
     return os.path.isdir("/sys/module/vhost_crosstalk")
 
@@ -139,6 +165,7 @@ class Setup:
         self.run = f"/run/vhost-crosstalk-{bridge}"
         os.makedirs(self.run, exist_ok=True)
         os.makedirs(logs, exist_ok=True)
+        self.holder = None
 
 
 class Machine:
@@ -315,6 +342,8 @@ class Guest:
         host("ip", "link", "set", tap, "master", self.setup.bridge, "up")
 
     def start(self, *options):
+        if not self.setup.holder:
+            self.setup.holder = ApicHolder()
         self.add_tap(self.tap)
         self.machine = Machine(self, self.tap, options)
 

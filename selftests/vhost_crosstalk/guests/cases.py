@@ -23,6 +23,9 @@ from machines import (FAST, SLOW, SLOWNESS, SYSFS, Guest, GuestCrash,
                       parse_iperf3, parse_ping, ping, read, write)
 
 BRIDGE = "guestbr"
+# Pages that a guest's kernel zeroes before it posts them get into the dirty log
+# by that, whatever is written to them afterwards is logged or not.
+NO_ZEROING = "init_on_alloc=0"
 # The bridge's own address: a peer that is no guest
 HOST_ADDRESS = "10.0.0.254"
 VHOST_F_LOG_ALL = 1 << 26
@@ -669,7 +672,8 @@ class Run:
         shutil.rmtree(logs, ignore_errors=True)
         self.setup = Setup(options.kernel, options.initramfs, logs, BRIDGE,
                            memory=256, ipv6=True,
-                           ram_dir=os.environ.get("CROSSTALK_GUEST_RAM", ""))
+                           ram_dir=os.environ.get("CROSSTALK_GUEST_RAM", ""),
+                           append=NO_ZEROING)
         self.guests = [Guest(n, self.setup) for n in (1, 2)]
         self.crashes = 0
         self.number = 0

@@ -154,7 +154,7 @@ class Setup:
     """What all guests of a run have in common."""
 
     def __init__(self, vmlinux, initramfs, logs, bridge, memory=192,
-                 ipv6=False, ram_dir=""):
+                 ipv6=False, ram_dir="", append=""):
         self.vmlinux = vmlinux
         self.initramfs = initramfs
         self.logs = logs
@@ -162,6 +162,7 @@ class Setup:
         self.memory = memory
         self.ram_dir = ram_dir
         self.ipv6 = ipv6
+        self.append = append
         self.run = f"/run/vhost-crosstalk-{bridge}"
         os.makedirs(self.run, exist_ok=True)
         os.makedirs(logs, exist_ok=True)
@@ -207,7 +208,7 @@ class Machine:
             "-qmp", f"unix:{self.monitor_path},server=on,wait=off",
             "-kernel", setup.vmlinux, "-initrd", setup.initramfs,
             "-append", "console=ttyS0 quiet panic=-1 unknown_nmi_panic "
-                       "mitigations=off "
+                       f"mitigations=off {setup.append} "
                        f"guest.address={guest.address}" +
                        (f" guest.address6={guest.address6}"
                         if setup.ipv6 else ""),

@@ -251,6 +251,14 @@ static void k_csum_odd(struct burst *b)
 	f->h.csum_offset = 18;
 }
 
+/* A tap completes checksums behind MPLS labels, if the kernel knows of those. */
+static void k_csum_mpls(struct burst *b)
+{
+	put16(l4(b, false, IPPROTO_UDP, 300)->data + 12, ETH_P_MPLS_UC);
+	put16(l4(b, true, IPPROTO_TCP, 300)->data + 12, ETH_P_MPLS_MC);
+	tag(eth(b, ETH_P_MPLS_UC, 300), ETH_P_8021Q, 42);
+}
+
 static void k_tso4(struct burst *b)
 {
 	tso(b, 2000);
@@ -398,6 +406,15 @@ static void k_vlan_cut(struct burst *b)
 	f = raw(b, 60);
 	put16(f->data + 12, ETH_P_8021Q);
 	f->len = 17;
+}
+
+/* A tag is taken off only if at least a protocol follows, and two bytes. */
+static void k_vlan_short(struct burst *b)
+{
+	tag(raw(b, 14), ETH_P_8021Q, 42);
+	tag(raw(b, 15), ETH_P_8021Q, 42);
+	tag(raw(b, 16), ETH_P_8021Q, 42);
+	tag(raw(b, 17), ETH_P_8021Q, 42);
 }
 
 static void k_groups(struct burst *b)
@@ -1083,6 +1100,7 @@ static const struct kind all_kinds[] = {
 	{ "many lengths", k_lengths, 24 },
 	{ "checksums", k_csum, 5 },
 	{ "checksums of something", k_csum_odd, 2 },
+	{ "checksums behind labels", k_csum_mpls, 1 },
 	{ "TSO, IPv4", k_tso4, 4 },
 	{ "TSO, IPv6", k_tso6, 2 },
 	{ "TSO, longest", k_tso_max, 2 },
@@ -1099,6 +1117,7 @@ static const struct kind all_kinds[] = {
 	{ "802.1ad tag", k_vlan_ad, 2 },
 	{ "priority tag", k_vlan_prio, 0 },
 	{ "two tags", k_vlan_two, 0 },
+	{ "little behind a tag", k_vlan_short, 2 },
 	{ "half a tag", k_vlan_cut, 0 },
 	{ "multicast and broadcast", k_groups, 0 },
 	{ "to nobody, to C, to itself", k_elsewhere, 1 },
@@ -1420,6 +1439,7 @@ static const struct kind macvtap_kinds[] = {
 	{ "checksum offset, malformed", k_csum_bad, 0 },
 	{ "header fields without a meaning", k_hdr_noise, 5 },
 	{ "VLAN tag", k_vlan, 2 },
+	{ "little behind a tag", k_vlan_short, 2 },
 	{ "priority tag", k_vlan_prio, 0 },
 	{ "two tags", k_vlan_two, 0 },
 	{ "multicast and broadcast", k_groups, 0 },

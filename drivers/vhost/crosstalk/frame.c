@@ -20,6 +20,7 @@
 #include <linux/netdev_features.h>
 #include <linux/tcp.h>
 #include <linux/udp.h>
+#include <net/mpls.h>
 
 #include "compat.h"
 #include "frame.h"
@@ -67,7 +68,8 @@ static bool parse_ethernet(struct crosstalk_frame *frame, __be16 *proto,
 		return !is_bridge_protocol(*proto);
 	}
 
-	if (frame->head_len < VLAN_ETH_HLEN)
+	/* With less than two bytes behind it, a tag is not taken off. */
+	if (frame->head_len < VLAN_ETH_HLEN + sizeof(__be16))
 		return false;
 
 	/*
@@ -193,13 +195,17 @@ static bool parse_gso(struct crosstalk_frame *frame, __be16 proto,
 	       frame->len - payload > le16(hdr->gso_size);
 }
 
-static bool check_csum(struct crosstalk_frame *frame)
+static bool check_csum(struct crosstalk_frame *frame, __be16 proto)
 {
 	const struct virtio_net_hdr *hdr = &frame->vnet.hdr;
 	unsigned int start = le16(hdr->csum_start);
 
 	if (!(hdr->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM))
 		return true;
+
+	/* What an interface can do behind labels is told elsewhere: little. */
+	if (eth_p_mpls(proto))
+		return false;
 
 	frame->needs |= NETIF_F_HW_CSUM;
 	return start >= sizeof(struct iphdr) &&
@@ -229,7 +235,7 @@ bool crosstalk_frame_parse(struct crosstalk_frame *frame)
 	    (hdr->hdr_len && le16(hdr->hdr_len) < ETH_HLEN))
 		return false;
 
-	if (!check_csum(frame))
+	if (!check_csum(frame, proto))
 		return false;
 	if (hdr->gso_type == VIRTIO_NET_HDR_GSO_NONE)
 		return true;

@@ -621,6 +621,40 @@ static void xdp_off(void)
 	"nft 'add table " family " x; add chain " family " x c { type filter hook " \
 	hook " priority " priority "; policy drop; }'"
 
+/* An interface gets the default one again. */
+#define DEFAULT_QDISC \
+	"tc qdisc add dev %b root pfifo; tc qdisc del dev %b root"
+
+/* It is the initial name space's to say which that is. */
+static int default_qdisc_open(void)
+{
+	int ours = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+	int init = open("/proc/1/ns/net", O_RDONLY | O_CLOEXEC);
+	int fd;
+
+	ktap_assert(!setns(init, CLONE_NEWNET), "setns: %s", strerror(errno));
+	fd = open("/proc/sys/net/core/default_qdisc", O_RDWR | O_CLOEXEC);
+	ktap_assert(fd >= 0, "default_qdisc: %s", strerror(errno));
+	ktap_assert(!setns(ours, CLONE_NEWNET), "setns: %s", strerror(errno));
+	close(init);
+	close(ours);
+	return fd;
+}
+
+static void sfq_on(void)
+{
+	int fd = default_qdisc_open();
+	char was[32];
+	ssize_t n = read(fd, was, sizeof(was));
+
+	ktap_assert(n > 0 && pwrite(fd, "sfq", 3, 0) == 3,
+		    "default_qdisc: %s", strerror(errno));
+	script(DEFAULT_QDISC);
+	ktap_assert(pwrite(fd, was, n, 0) == n, "default_qdisc: %s",
+		    strerror(errno));
+	close(fd);
+}
+
 static const struct change filter_changes[] = {
 	{ "tc ingress",
 	  "tc qdisc add dev %a clsact; tc filter add dev %a ingress matchall action drop",
@@ -636,6 +670,8 @@ static const struct change filter_changes[] = {
 	  "tc qdisc del dev %b clsact", TO_B, NULL, STAYS },
 	{ "root qdisc", "tc qdisc add dev %b root tbf rate 1gbit burst 100k latency 50ms",
 	  "tc qdisc del dev %b root", TO_B, "qdisc" },
+	{ "default qdisc of an unusual kind", NULL, DEFAULT_QDISC, TO_B,
+	  "qdisc", 0, sfq_on },
 	{ "native XDP", NULL, NULL, NOBODY, "xdp", 0, xdp_native, xdp_off },
 	{ "generic XDP", NULL, NULL, NOBODY, "xdp", 0, xdp_generic, xdp_off },
 	{ "nftables, bridge forward", NFT("bridge", "forward", "0"),

@@ -34,6 +34,7 @@
 #include <linux/rtnetlink.h>
 #include <linux/skbuff.h>
 #include <linux/slab.h>
+#include <linux/string.h>
 #include <net/netlink.h>
 #include <net/sch_generic.h>
 
@@ -177,20 +178,36 @@ static bool has_tc_egress(const struct crosstalk_query *query)
 }
 
 /*
- * The kernel's default qdiscs have no handle; one that somebody asked for has
- * one.  The default ones change nothing in an interface that is not stopped.
+ * The usual default qdiscs: they change nothing in an interface that is not
+ * stopped.  net.core.default_qdisc can be another, that cuts GSO frames (cake),
+ * or drops all (drr).
  */
+static const char * const plain_qdiscs[] = {
+	"pfifo_fast", "fq_codel", "fq", "mq", "noqueue",
+};
+
+/* A default qdisc has no handle; one that somebody asked for has one. */
+static bool is_plain_qdisc(const struct Qdisc *qdisc)
+{
+	return !qdisc->handle &&
+	       match_string(plain_qdiscs, ARRAY_SIZE(plain_qdiscs),
+			    qdisc->ops->id) >= 0;
+}
+
 static bool has_qdisc(const struct crosstalk_query *query)
 {
 	const struct net_device *dev = query->dev;
+	const struct netdev_queue *txq;
 	unsigned int i;
 
-	if (rtnl_dereference(dev->qdisc)->handle)
+	if (!is_plain_qdisc(rtnl_dereference(dev->qdisc)))
 		return true;
 
-	for (i = 0; i < dev->real_num_tx_queues; i++)
-		if (crosstalk_txq_qdisc(netdev_get_tx_queue(dev, i))->handle)
+	for (i = 0; i < dev->real_num_tx_queues; i++) {
+		txq = netdev_get_tx_queue(dev, i);
+		if (!is_plain_qdisc(crosstalk_txq_qdisc(txq)))
 			return true;
+	}
 	return false;
 }
 

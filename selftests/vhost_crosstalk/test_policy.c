@@ -806,6 +806,8 @@ static const struct change tap_changes[] = {
 	  socket_filter_on, socket_filter_off },
 	{ "send buffer", NULL, NULL, TO_B, "tap-sndbuf", 0, sndbuf_on,
 	  sndbuf_off },
+	{ "ring without room", "ip link set %b txqueuelen 0",
+	  "ip link set %b txqueuelen 500", NOBODY, "tap-ring" },
 	{ "offloads, and a frame that needs none", NULL, NULL, TO_B, NULL,
 	  STAYS, no_offloads, offloads },
 };
@@ -965,6 +967,8 @@ static const struct change macvtap_changes[] = {
 	  "tc qdisc del dev %r clsact", TO_B, NULL, STAYS },
 	{ "qdisc of the sender's", "tc qdisc add dev %a root pfifo",
 	  "tc qdisc del dev %a root", TO_B, "qdisc" },
+	{ "ring of the receiver's without room", "ip link set %b txqueuelen 0",
+	  "ip link set %b txqueuelen 500", NOBODY, "tap-ring" },
 	{ "nftables, ingress of the lower one",
 	  NFT("netdev", "ingress device %r", "0"), "nft delete table netdev x",
 	  NOBODY, "nft-ingress", FREE },

@@ -75,6 +75,7 @@ static const char * const slow_names[] = {
 	[CROSSTALK_SLOW_TAP_NAPI] = "tap-napi",
 	[CROSSTALK_SLOW_TAP_SNDBUF] = "tap-sndbuf",
 	[CROSSTALK_SLOW_TAP_FILTER] = "tap-filter",
+	[CROSSTALK_SLOW_TAP_RING] = "tap-ring",
 	[CROSSTALK_SLOW_TAP_STEERING] = "tap-steering",
 	[CROSSTALK_SLOW_TAP_QUEUES] = "tap-queues",
 	[CROSSTALK_SLOW_TAP_HASH] = "tap-hash",

@@ -59,6 +59,7 @@ enum crosstalk_slow {
 	CROSSTALK_SLOW_TAP_NAPI,
 	CROSSTALK_SLOW_TAP_SNDBUF,
 	CROSSTALK_SLOW_TAP_FILTER,
+	CROSSTALK_SLOW_TAP_RING,	/* there is no room in its ring */
 	CROSSTALK_SLOW_TAP_STEERING,
 	CROSSTALK_SLOW_TAP_QUEUES,	/* the receiving macvtap has several */
 	CROSSTALK_SLOW_TAP_HASH,	/* which of them cannot be foretold */

@@ -156,6 +156,12 @@ static bool source_has_sndbuf(const struct crosstalk_query *query)
 	return src->kind == CROSSTALK_BACKEND_TUN && tun->sndbuf != INT_MAX;
 }
 
+/* txqueuelen 0: there is no room for a single frame, so all are dropped. */
+static bool dest_has_no_ring(const struct crosstalk_query *query)
+{
+	return !READ_ONCE(query->dst->dev->tx_queue_len);
+}
+
 /* TUNSETTXFILTER and TUNSETFILTEREBPF */
 static bool dest_has_filter(const struct crosstalk_query *query)
 {
@@ -223,6 +229,7 @@ static const struct crosstalk_rule source_rules[] = {
 static const struct crosstalk_rule dest_rules[] = {
 	{ dest_header_differs, CROSSTALK_SLOW_TAP_HEADER },
 	{ dest_has_filter, CROSSTALK_SLOW_TAP_FILTER },
+	{ dest_has_no_ring, CROSSTALK_SLOW_TAP_RING },
 	{ dest_has_steering, CROSSTALK_SLOW_TAP_STEERING },
 	{ dest_has_socket_filter, CROSSTALK_SLOW_SOCKET_FILTER },
 	{ dest_has_queues, CROSSTALK_SLOW_TAP_QUEUES },

@@ -967,6 +967,8 @@ static const struct change macvtap_changes[] = {
 	  "tc qdisc del dev %r clsact", TO_B, NULL, STAYS },
 	{ "qdisc of the sender's", "tc qdisc add dev %a root pfifo",
 	  "tc qdisc del dev %a root", TO_B, "qdisc" },
+	{ "send buffer of the sender's", NULL, NULL, TO_B, "tap-sndbuf", 0,
+	  sndbuf_on, sndbuf_off },
 	{ "ring of the receiver's without room", "ip link set %b txqueuelen 0",
 	  "ip link set %b txqueuelen 500", NOBODY, "tap-ring" },
 	{ "nftables, ingress of the lower one",

@@ -147,13 +147,23 @@ static bool source_has_napi(const struct crosstalk_query *query)
 	return !tfile || tfile->napi_enabled || tfile->napi_frags_enabled;
 }
 
-/* TUNSETSNDBUF: the operator wants the sender to be held back. */
+/*
+ * TUNSETSNDBUF: the operator wants the sender to be held back.  A macvtap begins
+ * with a limit, which QEMU lifts unless it is told to set another.
+ */
 static bool source_has_sndbuf(const struct crosstalk_query *query)
 {
 	const struct crosstalk_port *src = query->src;
-	const struct tun_struct *tun = netdev_priv(src->dev);
+	const struct tun_struct *tun;
+	const struct tap_queue *q;
 
-	return src->kind == CROSSTALK_BACKEND_TUN && tun->sndbuf != INT_MAX;
+	if (src->kind == CROSSTALK_BACKEND_TUN) {
+		tun = netdev_priv(src->dev);
+		return tun->sndbuf != INT_MAX;
+	}
+
+	q = macvtap_queue(src, src->tx_sock);
+	return !q || READ_ONCE(q->sk.sk_sndbuf) != INT_MAX;
 }
 
 /* txqueuelen 0: there is no room for a single frame, so all are dropped. */

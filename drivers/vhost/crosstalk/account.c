@@ -17,7 +17,7 @@
 
 #include "detect.h"
 
-static bool is_link_up(const struct net_device *dev)
+static inline bool is_link_up(const struct net_device *dev)
 {
 	return netif_running(dev) && netif_carrier_ok(dev);
 }
@@ -41,7 +41,7 @@ bool crosstalk_path_tapped(const struct crosstalk_path *path)
  * Asked once a batch: a packet socket (tcpdump), a promiscuous bridge and a
  * link that is down take effect at once and not when the answer ends.
  *
- * Context: tx->mutex held; any context otherwise.
+ * Context: tx->mutex held, under RCU.
  * Return: CROSSTALK_FAST, or why the batch goes the slow path.
  */
 enum crosstalk_slow
@@ -49,19 +49,16 @@ crosstalk_verdict_tapped(const struct crosstalk_verdict *verdict)
 {
 	const struct crosstalk_route *route = verdict->now.route;
 	const struct crosstalk_path *path = &route->path;
-	enum crosstalk_slow slow = CROSSTALK_FAST;
 
-	rcu_read_lock();
-	if (!crosstalk_route_is_there(route))
-		slow = CROSSTALK_SLOW_STALE;
-	else if (crosstalk_path_tapped(path))
-		slow = CROSSTALK_SLOW_PACKET_SOCKET;
-	else if (!path->macvtap && (READ_ONCE(path->mid->flags) & IFF_PROMISC))
-		slow = CROSSTALK_SLOW_BRIDGE_PROMISC;
-	else if (!is_link_up(path->src) || !is_link_up(path->dst))
-		slow = CROSSTALK_SLOW_CARRIER;
-	rcu_read_unlock();
-	return slow;
+	if (unlikely(!crosstalk_route_is_there(route)))
+		return CROSSTALK_SLOW_STALE;
+	if (unlikely(crosstalk_path_tapped(path)))
+		return CROSSTALK_SLOW_PACKET_SOCKET;
+	if (!path->macvtap && unlikely(READ_ONCE(path->mid->flags) & IFF_PROMISC))
+		return CROSSTALK_SLOW_BRIDGE_PROMISC;
+	if (unlikely(!is_link_up(path->src) || !is_link_up(path->dst)))
+		return CROSSTALK_SLOW_CARRIER;
+	return CROSSTALK_FAST;
 }
 EXPORT_SYMBOL_FOR_CROSSTALK_TEST(crosstalk_verdict_tapped);
 
@@ -148,21 +145,20 @@ static void account_macvtap(const struct crosstalk_path *path,
  * @packets: frames; a GSO frame counts once
  * @bytes: their bytes from the Ethernet header on
  *
- * Context: any but interrupts.
+ * Softirqs of this CPU count in the same place.  They need not be kept away: on
+ * 64-bit CPUs, which are the only ones supported, each counter is a local64_t,
+ * which an interrupt may change in the middle.
+ *
+ * Context: under RCU, preemption off.
  */
 void crosstalk_account(const struct crosstalk_route *route,
 		       unsigned int packets, size_t bytes)
 {
-	rcu_read_lock();
-	if (likely(crosstalk_route_is_there(route))) {
-		/* Softirqs of this CPU count in the same place. */
-		local_bh_disable();
-		if (route->path.macvtap)
-			account_macvtap(&route->path, packets, bytes);
-		else
-			account_tap(&route->path, packets, bytes);
-		local_bh_enable();
-	}
-	rcu_read_unlock();
+	if (unlikely(!crosstalk_route_is_there(route)))
+		return;
+	if (unlikely(route->path.macvtap))
+		account_macvtap(&route->path, packets, bytes);
+	else
+		account_tap(&route->path, packets, bytes);
 }
 EXPORT_SYMBOL_FOR_CROSSTALK_TEST(crosstalk_account);

@@ -110,7 +110,8 @@ void crosstalk_endpoint_free(struct crosstalk_endpoint *ep)
 	kfree_rcu(ep, rcu);
 }
 
-static enum crosstalk_reason judge(struct crosstalk_endpoint *ep)
+static __always_inline enum crosstalk_reason
+judge(struct crosstalk_endpoint *ep)
 {
 	struct vhost_net_virtqueue *tx = &ep->net->vqs[VHOST_NET_VQ_TX];
 	struct vhost_virtqueue *rxvq = &ep->net->vqs[VHOST_NET_VQ_RX].vq;

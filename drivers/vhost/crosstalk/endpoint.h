@@ -169,4 +169,16 @@ static inline void crosstalk_endpoint_saw(struct crosstalk_endpoint *ep,
 		__crosstalk_endpoint_saw(ep, mac);
 }
 
+/**
+ * crosstalk_push_close() - show the receiver its frames and let go of it
+ * @ep: sender, with or without an open queue
+ *
+ * Context: the sender's worker, tx->mutex held.
+ */
+static inline void crosstalk_push_close(struct crosstalk_endpoint *ep)
+{
+	if (ep->push.peer)
+		__crosstalk_push_close(ep);
+}
+
 #endif /* _CROSSTALK_ENDPOINT_H */

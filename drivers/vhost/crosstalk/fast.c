@@ -81,26 +81,39 @@ fault:
 	return false;
 }
 
+/*
+ * Part of the headers, for which @frame has room.  Not copy_from_user(): what it
+ * finds out of the destination is known.
+ */
+static bool copy_head(const struct crosstalk_run *run,
+		      const struct crosstalk_chain *chain, void *to,
+		      size_t skip, size_t len)
+{
+	const struct iovec *iov = run->nvq->vq.iov;
+
+	if (likely(iov->iov_len >= skip + len))
+		return likely(access_ok(iov->iov_base, skip + len)) &&
+		       !raw_copy_from_user(to, iov->iov_base + skip, len);
+	return !crosstalk_copy_from_segments(to, iov, chain->out, skip, len);
+}
+
 /* Reads the frame's beginning, once, up to @want bytes from Ethernet on. */
 static bool peek(const struct crosstalk_run *run,
 		 const struct crosstalk_chain *chain,
 		 struct crosstalk_frame *frame, unsigned int want)
 {
-	const struct vhost_virtqueue *vq = &run->nvq->vq;
 	size_t hlen = run->nvq->sock_hlen;
 	unsigned int have = frame->head_len;
 
-	want = min(want, frame->len);
+	want = min3(want, frame->len, (unsigned int)sizeof(frame->head));
 	if (want <= have)
 		return true;
 
 	frame->head_len = want;
-	if (!have && crosstalk_copy_from_segments(&frame->vnet, vq->iov,
-						  chain->out, 0, hlen))
+	if (!have && !copy_head(run, chain, &frame->vnet, 0, hlen))
 		return false;
-	return !crosstalk_copy_from_segments(frame->head + have, vq->iov,
-					     chain->out, hlen + have,
-					     want - have);
+	return copy_head(run, chain, frame->head + have, hlen + have,
+			 want - have);
 }
 
 static bool read_frame(struct crosstalk_run *run,
@@ -296,6 +309,31 @@ static enum crosstalk_next stop_for(struct crosstalk_run *run,
 	}
 }
 
+/* Until crosstalk_push_close(), if the queue is open then, RCU is held. */
+static enum crosstalk_push_result begin_batch(struct crosstalk_run *run,
+					      struct crosstalk_verdict *v)
+{
+	enum crosstalk_push_result ret;
+	enum crosstalk_slow why;
+
+	rcu_read_lock();
+	/* Asked for each batch: tcpdump wants to see the next one. */
+	why = crosstalk_verdict_tapped(v);
+	if (unlikely(why)) {
+		rcu_read_unlock();
+		hold(run, v, why, STALL_TIME);
+		return CROSSTALK_PUSH_HELD;
+	}
+	ret = crosstalk_push_open(run->ep, v->now.route);
+	if (unlikely(ret)) {
+		rcu_read_unlock();
+		return ret;
+	}
+	/* For sparse: it goes on to crosstalk_push_close(). */
+	__release(RCU);
+	return CROSSTALK_PUSH_OK;
+}
+
 /*
  * Opens the receiver's queue, if it is not open, and makes sure that the flow
  * overtakes nothing of its own.
@@ -305,17 +343,10 @@ static enum crosstalk_push_result open_peer(struct crosstalk_run *run,
 {
 	struct crosstalk_endpoint *ep = run->ep;
 	enum crosstalk_push_result ret;
-	enum crosstalk_slow why;
 
 	if (!ep->push.peer || ep->push.route != v->now.route) {
 		crosstalk_push_close(ep);
-		/* Asked for each batch: tcpdump wants to see the next one. */
-		why = crosstalk_verdict_tapped(v);
-		if (unlikely(why)) {
-			hold(run, v, why, STALL_TIME);
-			return CROSSTALK_PUSH_HELD;
-		}
-		ret = crosstalk_push_open(ep, v->now.route);
+		ret = begin_batch(run, v);
 		if (unlikely(ret))
 			return ret;
 	}

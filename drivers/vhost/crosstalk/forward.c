@@ -233,12 +233,41 @@ static bool busy_poll(struct crosstalk_run *run)
 	return false;
 }
 
+/*
+ * All that was known of is taken.  Asks for a kick and looks for more in one
+ * go, with the receiver's queue still open; returns false if that cannot be.
+ */
+static bool is_last(struct crosstalk_run *run)
+{
+	struct vhost_virtqueue *vq = &run->nvq->vq;
+
+	return run->frames && vq->avail_idx == vq->last_avail_idx &&
+	       vhost_vq_has(vq, VIRTIO_RING_F_EVENT_IDX) &&
+	       likely(!vq->log_used && !crosstalk_busy_poll_us()) &&
+	       !crosstalk_vring_ask(vq);
+}
+
+/* Event indices need no word to the guest; what is not a flag is vhost's. */
+static void disable_notify(struct crosstalk_run *run)
+{
+	struct vhost_virtqueue *vq = &run->nvq->vq;
+
+	if (likely(vhost_vq_has(vq, VIRTIO_RING_F_EVENT_IDX)))
+		vq->used_flags |= VRING_USED_F_NO_NOTIFY;
+	else
+		vhost_disable_notify(&run->net->dev, vq);
+}
+
 /* Returns whether there is a chain; if not, the loop ends. */
 static bool next_chain(struct crosstalk_run *run, struct crosstalk_chain *chain)
 {
 	struct vhost_virtqueue *vq = &run->nvq->vq;
 	int ret;
 
+	if (is_last(run)) {
+		crosstalk_push_close(run->ep);
+		return false;
+	}
 	for (;;) {
 		ret = crosstalk_vring_fetch(vq, chain);
 		if (likely(ret > 0))
@@ -258,7 +287,7 @@ static bool next_chain(struct crosstalk_run *run, struct crosstalk_chain *chain)
 			continue;
 		if (likely(!crosstalk_vring_enable_notify(&run->net->dev, vq)))
 			return false;
-		vhost_disable_notify(&run->net->dev, vq);
+		disable_notify(run);
 	}
 }
 
@@ -362,10 +391,7 @@ void crosstalk_forward(struct crosstalk_endpoint *ep)
 		       (run.nvq->sock_hlen == sizeof(struct virtio_net_hdr) ||
 			run.nvq->sock_hlen ==
 			sizeof(struct virtio_net_hdr_mrg_rxbuf)) &&
-		       crosstalk_park_prepare(ep);
-
-	if (unlikely(!vq_meta_prefetch(&run.nvq->vq)))
-		return;
+		       crosstalk_park_prepare(&ep->park, run.nvq->vq.kick);
 
 	/* What vhost-net sent meanwhile may still be on its way. */
 	if (unlikely(ep->foreign)) {
@@ -374,7 +400,7 @@ void crosstalk_forward(struct crosstalk_endpoint *ep)
 		ep->last_slow = ktime_get_ns();
 	}
 
-	vhost_disable_notify(&net->dev, &run.nvq->vq);
+	disable_notify(&run);
 	/* The socket's writability is of no interest while frames are sent. */
 	if (unlikely(net->poll[VHOST_NET_VQ_TX].wqh))
 		vhost_poll_stop(&net->poll[VHOST_NET_VQ_TX]);

@@ -60,10 +60,47 @@ struct crosstalk_mirror_cursor {
 	void *kaddr;
 };
 
+/* The last leaf: buffers lie on one page after the other. */
+struct crosstalk_mirror_area {
+	unsigned long nr;		/* address >> its bits, ~0UL for none */
+	const struct crosstalk_mirror_leaf *leaf;
+};
+
 struct crosstalk_mirror *crosstalk_mirror_get(void);
 void crosstalk_mirror_put(struct crosstalk_mirror *mirror);
 int crosstalk_mirror_fill(struct crosstalk_mirror *mirror, unsigned long addr,
 			  size_t len);
+
+static inline const struct crosstalk_mirror_leaf *
+crosstalk_mirror_leaf(const struct crosstalk_mirror *mirror, unsigned long page)
+{
+	unsigned long top = page >> (MIRROR_LEAF_BITS + MIRROR_MID_BITS);
+	struct crosstalk_mirror_mid *mid;
+
+	if (unlikely(top >= MIRROR_TOP_ENTRIES))
+		return NULL;
+	/* The address is the guest's choice, also where checks mispredict. */
+	top = array_index_nospec(top, MIRROR_TOP_ENTRIES);
+	/* Tables are added while readers walk: pairs with make_entry(). */
+	mid = smp_load_acquire(&mirror->top[top]);
+	if (unlikely(!mid))
+		return NULL;
+	/* As above. */
+	return smp_load_acquire(&mid->leaf[(page >> MIRROR_LEAF_BITS) &
+					   (MIRROR_MID_ENTRIES - 1)]);
+}
+
+static inline void *
+crosstalk_mirror_in_leaf(const struct crosstalk_mirror_leaf *leaf,
+			 unsigned long addr)
+{
+	u32 frame = leaf->frame[(addr >> PAGE_SHIFT) &
+				(MIRROR_LEAF_ENTRIES - 1)];
+
+	if (unlikely(!frame))
+		return NULL;
+	return __va(PFN_PHYS((phys_addr_t)frame - 1)) + offset_in_page(addr);
+}
 
 /**
  * crosstalk_mirror_lookup() - the kernel's address of a user page
@@ -76,29 +113,41 @@ int crosstalk_mirror_fill(struct crosstalk_mirror *mirror, unsigned long addr,
 static inline void *crosstalk_mirror_lookup(struct crosstalk_mirror *mirror,
 					    unsigned long addr)
 {
-	unsigned long page = addr >> PAGE_SHIFT;
-	unsigned long top = page >> (MIRROR_LEAF_BITS + MIRROR_MID_BITS);
-	struct crosstalk_mirror_leaf *leaf;
-	struct crosstalk_mirror_mid *mid;
-	u32 frame;
+	const struct crosstalk_mirror_leaf *leaf;
 
-	if (unlikely(top >= MIRROR_TOP_ENTRIES))
-		return NULL;
-	/* The address is the guest's choice, also where checks mispredict. */
-	top = array_index_nospec(top, MIRROR_TOP_ENTRIES);
-	/* Tables are added while readers walk: pairs with make_entry(). */
-	mid = smp_load_acquire(&mirror->top[top]);
-	if (unlikely(!mid))
-		return NULL;
-	/* As above. */
-	leaf = smp_load_acquire(&mid->leaf[(page >> MIRROR_LEAF_BITS) &
-					   (MIRROR_MID_ENTRIES - 1)]);
-	if (unlikely(!leaf))
-		return NULL;
-	frame = leaf->frame[page & (MIRROR_LEAF_ENTRIES - 1)];
-	if (unlikely(!frame))
-		return NULL;
-	return __va(PFN_PHYS((phys_addr_t)frame - 1)) + offset_in_page(addr);
+	leaf = crosstalk_mirror_leaf(mirror, addr >> PAGE_SHIFT);
+	return likely(leaf) ? crosstalk_mirror_in_leaf(leaf, addr) : NULL;
+}
+
+static inline void
+crosstalk_mirror_area_init(struct crosstalk_mirror_area *area)
+{
+	area->nr = ~0UL;
+}
+
+/**
+ * crosstalk_mirror_near() - crosstalk_mirror_lookup() that remembers the leaf
+ * @mirror: mirror whose lock is held for reading
+ * @area: initialized for this mirror; leaves stay for as long as it does
+ * @addr: user address
+ *
+ * Return: as crosstalk_mirror_lookup().
+ */
+static inline void *crosstalk_mirror_near(const struct crosstalk_mirror *mirror,
+					  struct crosstalk_mirror_area *area,
+					  unsigned long addr)
+{
+	unsigned long nr = addr >> (PAGE_SHIFT + MIRROR_LEAF_BITS);
+
+	if (unlikely(area->nr != nr)) {
+		area->leaf = crosstalk_mirror_leaf(mirror, addr >> PAGE_SHIFT);
+		if (unlikely(!area->leaf)) {
+			crosstalk_mirror_area_init(area);
+			return NULL;
+		}
+		area->nr = nr;
+	}
+	return crosstalk_mirror_in_leaf(area->leaf, addr);
 }
 
 static inline void

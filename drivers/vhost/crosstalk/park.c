@@ -94,22 +94,10 @@ void crosstalk_park_destroy(struct crosstalk_endpoint *ep)
 	drop_kick(&ep->park);
 }
 
-/**
- * crosstalk_park_prepare() - see to it that a sender can be woken
- * @ep: sender
- *
- * Context: the sender's worker, tx->mutex held, no queue open; may sleep.
- * Return: whether it can; if not it must never park.
- */
-bool crosstalk_park_prepare(struct crosstalk_endpoint *ep)
+/* The slow part of crosstalk_park_prepare(): another kick eventfd, or none. */
+bool __crosstalk_park_prepare(struct crosstalk_park *park, struct file *file)
 {
-	struct file *file = ep->net->vqs[VHOST_NET_VQ_TX].vq.kick;
-	struct crosstalk_park *park = &ep->park;
 	struct eventfd_ctx *kick;
-
-	/* By the context, to which we hold a reference: files are used again. */
-	if (likely(park->kick && file && file->private_data == park->kick))
-		return true;
 
 	drop_kick(park);
 	if (!file)

@@ -70,9 +70,38 @@ static void sink_write(struct sink *sink, const void *from, size_t len)
  * Not copy_from_user(): its check of the destination knows kernel objects, and
  * takes a stretch of a guest's pages for the overrun of one of them.
  */
-static bool copy_user(void *to, const void __user *from, size_t len)
+static __always_inline bool copy_user(void *to, const void __user *from,
+				      size_t len)
 {
-	return access_ok(from, len) && !raw_copy_from_user(to, from, len);
+	return likely(access_ok(from, len)) &&
+	       likely(!raw_copy_from_user(to, from, len));
+}
+
+/* What is short is copied word by word: a string instruction takes time. */
+#define COPY_WORDS (8 * sizeof(u64))
+
+static __always_inline bool copy_short(void *to, const void __user *from,
+				       size_t len)
+{
+	const size_t last = len - sizeof(u64);
+	u64 word;
+	size_t i;
+
+	if (unlikely(!user_read_access_begin(from, len)))
+		return false;
+	for (i = 0; i < last; i += sizeof(u64)) {
+		unsafe_get_user(word, (const u64 __user *)(from + i), fault);
+		memcpy(to + i, &word, sizeof(word));
+	}
+	/* The rest, and perhaps some bytes once more. */
+	unsafe_get_user(word, (const u64 __user *)(from + last), fault);
+	memcpy(to + last, &word, sizeof(word));
+	user_read_access_end();
+	return true;
+
+fault:
+	user_read_access_end();
+	return false;
 }
 
 static bool sink_write_user(struct sink *sink, const struct iovec *iov,
@@ -189,8 +218,9 @@ static bool has_mirror(const struct crosstalk_endpoint *peer)
  * @ep: sender, with no queue open
  * @route: to the receiver
  *
- * Context: the sender's worker, tx->mutex held.  On success the context is
- * atomic until crosstalk_push_close(), and page faults are disabled.
+ * Context: the sender's worker, tx->mutex held, under RCU.  On success the
+ * context is atomic until crosstalk_push_close(), which also ends the caller's
+ * RCU section, and page faults are disabled.
  * Return: CROSSTALK_PUSH_OK, or why not.
  */
 enum crosstalk_push_result
@@ -202,15 +232,12 @@ crosstalk_push_open(struct crosstalk_endpoint *ep,
 	struct crosstalk_push *push = &ep->push;
 	struct vhost_net_virtqueue *nvq;
 
-	rcu_read_lock();
 	if (READ_ONCE(peer->dead))
-		goto unlock_rcu;
+		return ret;
 
 	nvq = &peer->net->vqs[VHOST_NET_VQ_RX];
-	if (!lock_peer(&nvq->vq)) {
-		ret = CROSSTALK_PUSH_BUSY;
-		goto unlock_rcu;
-	}
+	if (!lock_peer(&nvq->vq))
+		return CROSSTALK_PUSH_BUSY;
 	if (!may_receive(peer, route->sock))
 		goto unlock_peer;
 	if (!has_mirror(peer)) {
@@ -238,33 +265,27 @@ crosstalk_push_open(struct crosstalk_endpoint *ep,
 	push->unseen = 0;
 	/* For sparse: the locks go on to crosstalk_push_close(). */
 	__release(&peer->mirror->lock);
-	__release(RCU);
 	return CROSSTALK_PUSH_OK;
 
 unlock_mirror:
 	read_unlock(&peer->mirror->lock);
 unlock_peer:
 	mutex_unlock(&nvq->vq.mutex);
-unlock_rcu:
-	rcu_read_unlock();
 	return ret;
 }
 
 /**
- * crosstalk_push_close() - show the receiver its frames and let go of it
- * @ep: sender, with or without an open queue
+ * __crosstalk_push_close() - crosstalk_push_close() of an open queue
+ * @ep: sender with an open queue
  *
  * Context: the sender's worker, tx->mutex held.
  */
-void crosstalk_push_close(struct crosstalk_endpoint *ep)
+void __crosstalk_push_close(struct crosstalk_endpoint *ep)
 {
 	struct crosstalk_push *push = &ep->push;
 	struct crosstalk_endpoint *peer = push->peer;
 	struct vhost_virtqueue *vq;
 	bool signal;
-
-	if (!peer)
-		return;
 
 	/* For sparse: they come from crosstalk_push_open(). */
 	__acquire(RCU);
@@ -343,6 +364,8 @@ static bool place_flat(void *to, size_t hlen,
 		       const struct crosstalk_frame *frame,
 		       const void __user *rest)
 {
+	size_t len = frame->len - frame->head_len;
+
 	if (likely(hlen == sizeof(*vnet)))
 		memcpy(to, vnet, sizeof(*vnet));
 	else
@@ -353,8 +376,10 @@ static bool place_flat(void *to, size_t hlen,
 		memcpy(to, frame->head, CROSSTALK_FRAME_PEEK);
 	else
 		memcpy(to, frame->head, frame->head_len);
-	return likely(copy_user(to + frame->head_len, rest,
-				frame->len - frame->head_len));
+	to += frame->head_len;
+	if (len >= sizeof(u64) && len <= COPY_WORDS)
+		return likely(copy_short(to, rest, len));
+	return copy_user(to, rest, len);
 }
 
 static bool place_pieces(const struct crosstalk_rx *rx, size_t hlen,

@@ -2,6 +2,7 @@
 #ifndef _CROSSTALK_PUSH_H
 #define _CROSSTALK_PUSH_H
 
+#include <linux/fs.h>
 #include <linux/hrtimer.h>
 #include <linux/list.h>
 #include <linux/types.h>
@@ -71,18 +72,35 @@ enum crosstalk_push_result
 crosstalk_push_frame(struct crosstalk_endpoint *ep,
 		     const struct crosstalk_frame *frame,
 		     const struct crosstalk_chain *chain);
-void crosstalk_push_close(struct crosstalk_endpoint *ep);
+void __crosstalk_push_close(struct crosstalk_endpoint *ep);
 bool crosstalk_push_backlog(const struct crosstalk_push *push);
 void crosstalk_push_prepare(struct crosstalk_endpoint *ep);
 
 void crosstalk_park_init(struct crosstalk_endpoint *ep);
 void crosstalk_park_destroy(struct crosstalk_endpoint *ep);
-bool crosstalk_park_prepare(struct crosstalk_endpoint *ep);
+bool __crosstalk_park_prepare(struct crosstalk_park *park, struct file *file);
 bool crosstalk_park(struct crosstalk_endpoint *ep,
 		    struct crosstalk_endpoint *peer, const char *why);
 bool crosstalk_park_for(struct crosstalk_endpoint *ep, u64 ns);
 bool crosstalk_park_expired(struct crosstalk_endpoint *ep);
 void crosstalk_unpark(struct crosstalk_endpoint *peer);
+
+/**
+ * crosstalk_park_prepare() - see to it that a sender can be woken
+ * @park: the sender's
+ * @file: its kick eventfd, or NULL
+ *
+ * Context: the sender's worker, tx->mutex held, no queue open; may sleep.
+ * Return: whether it can; if not it must never park.
+ */
+static inline bool crosstalk_park_prepare(struct crosstalk_park *park,
+					  struct file *file)
+{
+	/* By the context, to which we hold a reference: files are used again. */
+	if (likely(park->kick && file && file->private_data == park->kick))
+		return true;
+	return __crosstalk_park_prepare(park, file);
+}
 
 /**
  * crosstalk_push_full() - whether an open queue should be closed for a moment

@@ -278,7 +278,7 @@ static int add_indirect(struct walk *walk, const struct desc *table)
 }
 
 /* vhost checked the address when it got it. */
-static int put_index(__virtio16 __user *to, __virtio16 index)
+static __always_inline int put_index(__virtio16 __user *to, __virtio16 index)
 {
 	if (unlikely(!user_write_access_begin(to, sizeof(*to))))
 		return -EFAULT;
@@ -291,8 +291,8 @@ fault:
 	return -EFAULT;
 }
 
-static int get_index(const struct vhost_virtqueue *vq, u16 *index,
-		     const __virtio16 __user *from)
+static __always_inline int get_index(const struct vhost_virtqueue *vq,
+				     u16 *index, const __virtio16 __user *from)
 {
 	__virtio16 raw;
 
@@ -308,7 +308,7 @@ fault:
 	return -EFAULT;
 }
 
-static int refresh_avail_idx(struct vhost_virtqueue *vq)
+static __always_inline int refresh_avail_idx(struct vhost_virtqueue *vq)
 {
 	u16 idx;
 
@@ -440,21 +440,46 @@ fault:
 	return -EFAULT;
 }
 
-static int put_used(struct vhost_virtqueue *vq,
-		    const struct vring_used_elem *heads, unsigned int count)
+static __always_inline void advance_used(struct vhost_virtqueue *vq,
+					 unsigned int count)
 {
-	unsigned int start = vq->last_used_idx & (vq->num - 1);
 	u16 old = vq->last_used_idx;
-
-	if (unlikely(put_elems(vq->used->ring + start, heads, count)))
-		return -EFAULT;
 
 	vq->last_used_idx += count;
 	/* 2^16 entries without a signal: the stored index says nothing now. */
 	if (unlikely((u16)(vq->last_used_idx - vq->signalled_used) <
 		     (u16)(vq->last_used_idx - old)))
 		vq->signalled_used_valid = false;
+}
+
+/* The last of the elements, and the index that tells of all of them. */
+static int put_last_elems(struct vhost_virtqueue *vq,
+			  const struct vring_used_elem *from,
+			  unsigned int count)
+{
+	vring_used_elem_t __user *to = vq->used->ring +
+				       (vq->last_used_idx & (vq->num - 1));
+	unsigned int i;
+
+	/* vhost checked the address when it got it. */
+	if (unlikely(!user_write_access_begin(vq->used, sizeof(*vq->used) +
+					      vq->num * sizeof(*to))))
+		return -EFAULT;
+	for (i = 0; i < count; i++) {
+		unsafe_put_user(from[i].id, &to[i].id, fault);
+		unsafe_put_user(from[i].len, &to[i].len, fault);
+	}
+	advance_used(vq, count);
+	/* The elements are there before the index says so. */
+	smp_wmb();
+	unsafe_put_user(cpu_to_vq16(vq, vq->last_used_idx), &vq->used->idx,
+			fault);
+	user_write_access_end();
 	return 0;
+
+fault:
+	user_write_access_end();
+	return -EFAULT;
 }
 
 /**
@@ -469,23 +494,21 @@ static int put_used(struct vhost_virtqueue *vq,
 int crosstalk_vring_add_used(struct vhost_virtqueue *vq,
 			     struct vring_used_elem *heads, unsigned int count)
 {
-	unsigned int room = vq->num - (vq->last_used_idx & (vq->num - 1));
-	unsigned int first = min(count, room);
-	int ret;
+	unsigned int start = vq->last_used_idx & (vq->num - 1);
+	unsigned int room = vq->num - start;
 
 	/* Writes to a logged ring are vhost's business: it knows the log. */
 	if (unlikely(vq->log_used))
 		return vhost_add_used_n(vq, heads, count) ? -EFAULT : 0;
 
-	ret = put_used(vq, heads, first);
-	if (likely(!ret) && unlikely(first < count))
-		ret = put_used(vq, heads + first, count - first);
-	if (unlikely(ret))
-		return ret;
-
-	/* The elements are there before the index says so. */
-	smp_wmb();
-	return put_index(&vq->used->idx, cpu_to_vq16(vq, vq->last_used_idx));
+	if (unlikely(count > room)) {
+		if (unlikely(put_elems(vq->used->ring + start, heads, room)))
+			return -EFAULT;
+		advance_used(vq, room);
+		heads += room;
+		count -= room;
+	}
+	return put_last_elems(vq, heads, count);
 }
 EXPORT_SYMBOL_FOR_CROSSTALK_TEST(crosstalk_vring_add_used);
 
@@ -580,6 +603,33 @@ bool crosstalk_vring_enable_notify(struct vhost_dev *dev,
 	smp_mb();
 	/* As in vhost, an error counts as empty until the next kick. */
 	return refresh_avail_idx(vq) > 0;
+}
+
+/**
+ * crosstalk_vring_ask() - look for chains, and ask for a kick if there are none
+ * @vq: virtqueue with event indices, and one that is not logged
+ *
+ * crosstalk_vring_enable_notify() for who may have page faults disabled.
+ *
+ * Context: the queue's own worker, vq->mutex held.
+ * Return: 0 for a kick at the next chain; 1 if chains have come, and then
+ * notifications are off; a negative error if nothing is known.
+ */
+int crosstalk_vring_ask(struct vhost_virtqueue *vq)
+{
+	int ret;
+
+	/* avail_event lies behind the last entry of the used ring. */
+	if (unlikely(put_index((__virtio16 __user *)&vq->used->ring[vq->num],
+			       cpu_to_vq16(vq, vq->avail_idx))))
+		return -EFAULT;
+
+	/* The wish is visible before the index is read again. */
+	smp_mb();
+	ret = refresh_avail_idx(vq);
+	if (!ret)
+		vq->used_flags &= ~VRING_USED_F_NO_NOTIFY;
+	return ret;
 }
 
 /**

@@ -35,6 +35,7 @@ void crosstalk_vring_error(struct vhost_virtqueue *vq);
 int crosstalk_vring_poll(struct vhost_virtqueue *vq);
 bool crosstalk_vring_enable_notify(struct vhost_dev *dev,
 				   struct vhost_virtqueue *vq);
+int crosstalk_vring_ask(struct vhost_virtqueue *vq);
 bool crosstalk_vring_signal(struct vhost_virtqueue *vq);
 
 #endif /* _CROSSTALK_VRING_H */

@@ -36,6 +36,36 @@ static bool is_known(const struct crosstalk_rx_ring *ring,
 	       ring->used_addr == vq->used && ring->num == vq->num;
 }
 
+/*
+ * Where a table of the ring is; *@plain becomes false if its pages do not follow
+ * one another there.  Returns NULL if one is missing.
+ */
+static void *find_table(struct crosstalk_rx *rx, const void __user *table,
+			size_t len, bool *plain)
+{
+	unsigned long addr = (unsigned long)table;
+	unsigned long end = addr + len;
+	void *first = NULL;
+	void *next = NULL;
+
+	while (addr < end) {
+		void *kaddr = crosstalk_mirror_lookup(rx->mirror, addr);
+		size_t size = PAGE_SIZE - offset_in_page(addr);
+
+		if (unlikely(!kaddr)) {
+			rx->missing = addr;
+			return NULL;
+		}
+		if (!first)
+			first = kaddr;
+		else if (kaddr != next)
+			*plain = false;
+		next = kaddr + size;
+		addr += size;
+	}
+	return first;
+}
+
 static enum crosstalk_rx_result find_ring(struct crosstalk_rx *rx)
 {
 	struct vhost_virtqueue *vq = &rx->nvq->vq;
@@ -45,7 +75,7 @@ static enum crosstalk_rx_result find_ring(struct crosstalk_rx *rx)
 	crosstalk_mirror_cursor_init(&ring->desc);
 	crosstalk_mirror_cursor_init(&ring->avail);
 	crosstalk_mirror_cursor_init(&ring->used);
-	crosstalk_mirror_cursor_init(&ring->data);
+	crosstalk_mirror_area_init(&ring->data);
 
 	/* vhost checks the alignment of the other two. */
 	if (unlikely(!IS_ALIGNED((unsigned long)vq->desc,
@@ -62,6 +92,18 @@ static enum crosstalk_rx_result find_ring(struct crosstalk_rx *rx)
 	if (unlikely(!ring->used_event || !ring->avail_flags ||
 		     !ring->avail_idx || !ring->avail_event ||
 		     !ring->used_flags || !ring->used_idx))
+		return CROSSTALK_RX_MISSING;
+
+	ring->plain = true;
+	ring->descs = find_table(rx, vq->desc, vq->num * sizeof(*vq->desc),
+				 &ring->plain);
+	ring->heads = find_table(rx, vq->avail->ring,
+				 vq->num * sizeof(*vq->avail->ring),
+				 &ring->plain);
+	ring->elems = find_table(rx, vq->used->ring,
+				 vq->num * sizeof(*vq->used->ring),
+				 &ring->plain);
+	if (unlikely(!ring->descs || !ring->heads || !ring->elems))
 		return CROSSTALK_RX_MISSING;
 
 	ring->mirror = rx->mirror;
@@ -116,20 +158,34 @@ static enum crosstalk_rx_result refresh_avail_idx(struct crosstalk_rx *rx)
 	return CROSSTALK_RX_OK;
 }
 
-static bool add_piece(struct crosstalk_rx *rx, void *kaddr, u32 size)
+static bool is_next_to_last(const struct crosstalk_rx *rx, const void *kaddr)
+{
+	const struct crosstalk_rx_piece *last = &rx->pieces[rx->nr_pieces] - 1;
+
+	return rx->nr_pieces && last->addr + last->len == kaddr;
+}
+
+/* There is room for it. */
+static void append_piece(struct crosstalk_rx *rx, void *kaddr, u32 size)
 {
 	struct crosstalk_rx_piece *piece = &rx->pieces[rx->nr_pieces];
 
-	if (rx->nr_pieces && piece[-1].addr + piece[-1].len == kaddr) {
+	if (is_next_to_last(rx, kaddr)) {
 		piece[-1].len += size;
-		return true;
+		return;
 	}
-	if (unlikely(rx->nr_pieces == CROSSTALK_RX_PIECES))
-		return false;
-
 	piece->addr = kaddr;
 	piece->len = size;
 	rx->nr_pieces++;
+}
+
+static bool add_piece(struct crosstalk_rx *rx, void *kaddr, u32 size)
+{
+	if (unlikely(rx->nr_pieces == CROSSTALK_RX_PIECES &&
+		     !is_next_to_last(rx, kaddr)))
+		return false;
+
+	append_piece(rx, kaddr, size);
 	return true;
 }
 
@@ -332,8 +388,8 @@ static enum crosstalk_rx_result find_used(struct crosstalk_rx *rx,
 }
 
 /* Adds the next chain, whatever it looks like. */
-static enum crosstalk_rx_result take_chain(struct crosstalk_rx *rx,
-					   size_t *want)
+static noinline enum crosstalk_rx_result take_chain(struct crosstalk_rx *rx,
+						    size_t *want)
 {
 	struct crosstalk_rx_chain *chain = &rx->chains[rx->nr_chains];
 	struct vhost_virtqueue *vq = &rx->nvq->vq;
@@ -367,66 +423,80 @@ static enum crosstalk_rx_result take_chain(struct crosstalk_rx *rx,
 	return CROSSTALK_RX_OK;
 }
 
+/* A descriptor as two words, each of which is loaded once. */
+union raw_desc {
+	struct vring_desc desc;
+	u64 word[2];
+};
+
 /*
- * Adds the next chain if it is what most are: one buffer, and what is used of it
- * on one page, everything at hand.  Returns false for take_chain() to look at it
- * from the start.
+ * Adds the next chain if it is what most are: one buffer in one region, and
+ * everything at hand.  Returns how much of the frame it takes, or 0 for
+ * take_chain() to look at it from the start.
  */
-static bool take_plain(struct crosstalk_rx *rx, size_t *want)
+static __always_inline u32 take_plain(struct crosstalk_rx *rx,
+				      struct crosstalk_rx_ring *ring,
+				      unsigned int mask, size_t want)
 {
 	struct crosstalk_rx_chain *chain = &rx->chains[rx->nr_chains];
 	struct vhost_virtqueue *vq = &rx->nvq->vq;
 	u16 idx = vq->last_avail_idx + rx->nr_chains;
 	const struct vhost_iotlb_map *map;
-	vring_used_elem_t __user *elem;
-	const struct vring_desc *from;
-	const __virtio16 *entry;
-	struct vring_desc desc;
+	struct vring_used_elem *elem;
+	union raw_desc raw;
 	unsigned long addr;
+	const u64 *from;
 	void *kaddr;
+	void *next;
+	u32 size;
 	u32 len;
+	u16 head;
 
 	if (unlikely(idx == vq->avail_idx && refresh_avail_idx(rx)))
-		return false;
+		return 0;
 
-	elem = &vq->used->ring[(vq->last_used_idx + rx->nr_chains) &
-			       (vq->num - 1)];
-	entry = at(rx, &rx->ring->avail, &vq->avail->ring[idx & (vq->num - 1)]);
-	chain->used_id = at(rx, &rx->ring->used, &elem->id);
-	if (unlikely(!entry || !chain->used_id ||
-		     offset_in_page(elem) > PAGE_SIZE - sizeof(*elem)))
-		return false;
-	chain->used_len = chain->used_id + 1;
+	head = vq16_to_cpu(vq, READ_ONCE(ring->heads[idx & mask]));
+	if (unlikely(head > mask))
+		return 0;
+	/* Within the table also where the check is mispredicted. */
+	from = (const u64 *)&ring->descs[head & mask];
+	raw.word[0] = READ_ONCE(from[0]);
+	raw.word[1] = READ_ONCE(from[1]);
 
-	chain->head = vq16_to_cpu(vq, READ_ONCE(*entry));
-	if (unlikely(chain->head >= vq->num))
-		return false;
-	from = at(rx, &rx->ring->desc, vq->desc + chain->head);
-	if (unlikely(!from))
-		return false;
-
-	load_desc(vq, &desc, from);
-	addr = vq64_to_cpu(vq, desc.addr);
-	len = min_t(size_t, vq32_to_cpu(vq, desc.len), *want);
-	if (desc.flags != cpu_to_vq16(vq, VRING_DESC_F_WRITE) ||
+	addr = vq64_to_cpu(vq, raw.desc.addr);
+	len = min_t(size_t, vq32_to_cpu(vq, raw.desc.len), want);
+	if (raw.desc.flags != cpu_to_vq16(vq, VRING_DESC_F_WRITE) ||
 	    unlikely(!len) || unlikely(find_region(rx, addr)))
-		return false;
+		return 0;
 	map = rx->map;
 	if (unlikely(len - 1 > map->last - addr ||
 		     !(map->perm & VHOST_ACCESS_WO)))
-		return false;
+		return 0;
 
+	/* On one page, or on two. */
 	addr += map->addr - map->start;
-	if (offset_in_page(addr) + len > PAGE_SIZE)
-		return false;
-	kaddr = crosstalk_mirror_at(rx->mirror, &rx->ring->data, addr);
-	if (unlikely(!kaddr || !add_piece(rx, kaddr, len)))
-		return false;
+	size = PAGE_SIZE - offset_in_page(addr);
+	kaddr = crosstalk_mirror_near(rx->mirror, &ring->data, addr);
+	if (unlikely(!kaddr || rx->nr_pieces > CROSSTALK_RX_PIECES - 2))
+		return 0;
+	if (len <= size) {
+		append_piece(rx, kaddr, len);
+	} else {
+		next = crosstalk_mirror_near(rx->mirror, &ring->data,
+					     addr + size);
+		if (unlikely(!next || len - size > PAGE_SIZE))
+			return 0;
+		append_piece(rx, kaddr, size);
+		append_piece(rx, next, len - size);
+	}
 
+	elem = &ring->elems[(vq->last_used_idx + rx->nr_chains) & mask];
+	chain->used_id = &elem->id;
+	chain->used_len = &elem->len;
+	chain->head = head;
 	chain->len = len;
-	*want -= len;
 	rx->nr_chains++;
-	return true;
+	return len;
 }
 
 /**
@@ -443,74 +513,31 @@ static bool take_plain(struct crosstalk_rx *rx, size_t *want)
 enum crosstalk_rx_result crosstalk_rx_reserve(struct crosstalk_rx *rx,
 					      size_t len)
 {
-	struct vhost_virtqueue *vq = &rx->nvq->vq;
-	unsigned int max = vhost_vq_has(vq, VIRTIO_NET_F_MRG_RXBUF) ?
-			   CROSSTALK_RX_CHAINS : 1;
+	const struct vhost_virtqueue *vq = &rx->nvq->vq;
+	struct crosstalk_rx_ring *ring = rx->ring;
+	unsigned int mask = vq->num - 1;
 	enum crosstalk_rx_result ret;
+	u32 taken;
 
 	rx->left = CROSSTALK_RX_DESCS;
 	rx->nr_chains = 0;
 	rx->nr_pieces = 0;
-	do {
-		if (unlikely(rx->nr_chains == max))
+	for (;;) {
+		taken = likely(ring->plain) ? take_plain(rx, ring, mask, len) : 0;
+		len -= taken;
+		if (unlikely(!taken)) {
+			rx->want = len;
+			ret = take_chain(rx, &rx->want);
+			if (unlikely(ret))
+				return ret;
+			len = rx->want;
+		}
+		if (!len)
+			return CROSSTALK_RX_OK;
+		if (unlikely(rx->nr_chains == CROSSTALK_RX_CHAINS ||
+			     !vhost_vq_has(vq, VIRTIO_NET_F_MRG_RXBUF)))
 			return CROSSTALK_RX_TOO_LARGE;
-		if (likely(take_plain(rx, &len)))
-			continue;
-		ret = take_chain(rx, &len);
-		if (unlikely(ret))
-			return ret;
-	} while (len);
-
-	return CROSSTALK_RX_OK;
-}
-
-/**
- * crosstalk_rx_commit() - the reserved chains hold the frame
- * @rx: opened ring with a reservation
- *
- * The guest sees them with the next crosstalk_rx_publish().
- *
- * Context: as between open and close.
- */
-void crosstalk_rx_commit(struct crosstalk_rx *rx)
-{
-	struct vhost_virtqueue *vq = &rx->nvq->vq;
-	u16 old = vq->last_used_idx;
-	unsigned int i;
-
-	for (i = 0; i < rx->nr_chains; i++) {
-		const struct crosstalk_rx_chain *chain = &rx->chains[i];
-
-		WRITE_ONCE(*chain->used_id, cpu_to_vq32(vq, chain->head));
-		WRITE_ONCE(*chain->used_len, cpu_to_vq32(vq, chain->len));
 	}
-
-	vq->last_avail_idx += rx->nr_chains;
-	vq->last_used_idx += rx->nr_chains;
-	if (unlikely((u16)(vq->last_used_idx - vq->signalled_used) <
-		     (u16)(vq->last_used_idx - old)))
-		vq->signalled_used_valid = false;
-	rx->unpublished = true;
-	rx->unsignalled = true;
-}
-
-/**
- * crosstalk_rx_publish() - show the guest what was committed
- * @rx: opened ring
- *
- * Context: as between open and close.
- */
-void crosstalk_rx_publish(struct crosstalk_rx *rx)
-{
-	struct vhost_virtqueue *vq = &rx->nvq->vq;
-
-	if (!rx->unpublished)
-		return;
-
-	/* Data and elements are there before the index says so. */
-	smp_wmb();
-	WRITE_ONCE(*rx->ring->used_idx, cpu_to_vq16(vq, vq->last_used_idx));
-	rx->unpublished = false;
 }
 
 /**

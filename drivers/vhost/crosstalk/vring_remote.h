@@ -59,7 +59,14 @@ struct crosstalk_rx_ring {
 	struct crosstalk_mirror_cursor desc;
 	struct crosstalk_mirror_cursor avail;
 	struct crosstalk_mirror_cursor used;
-	struct crosstalk_mirror_cursor data;
+	struct crosstalk_mirror_area data;
+
+	/* The tables, if @plain: each is in one stretch there. */
+	bool plain;
+	const struct vring_desc *descs;
+	const __virtio16 *heads;
+	struct vring_used_elem *elems;
+
 	__virtio16 *avail_flags;
 	__virtio16 *avail_idx;
 	__virtio16 *used_event;
@@ -86,6 +93,7 @@ struct crosstalk_rx {
 
 	/* The frame that is being placed. */
 	unsigned int left;	/* descriptors that may still be read for it */
+	size_t want;		/* bytes that still need room */
 	unsigned int nr_chains;
 	unsigned int nr_pieces;
 	struct crosstalk_rx_chain chains[CROSSTALK_RX_CHAINS];
@@ -98,8 +106,6 @@ enum crosstalk_rx_result crosstalk_rx_open(struct crosstalk_rx *rx,
 					   struct crosstalk_mirror *mirror);
 enum crosstalk_rx_result crosstalk_rx_reserve(struct crosstalk_rx *rx,
 					      size_t len);
-void crosstalk_rx_commit(struct crosstalk_rx *rx);
-void crosstalk_rx_publish(struct crosstalk_rx *rx);
 bool crosstalk_rx_want_signal(struct crosstalk_rx *rx);
 bool crosstalk_rx_enable_notify(struct crosstalk_rx *rx);
 
@@ -115,6 +121,55 @@ static inline unsigned int crosstalk_rx_room(const struct crosstalk_rx *rx)
 	const struct vhost_virtqueue *vq = &rx->nvq->vq;
 
 	return (u16)(vq->avail_idx - vq->last_avail_idx);
+}
+
+/**
+ * crosstalk_rx_commit() - the reserved chains hold the frame
+ * @rx: opened ring with a reservation
+ *
+ * The guest sees them with the next crosstalk_rx_publish().
+ *
+ * Context: as between open and close.
+ */
+static inline void crosstalk_rx_commit(struct crosstalk_rx *rx)
+{
+	struct vhost_virtqueue *vq = &rx->nvq->vq;
+	u16 old = vq->last_used_idx;
+	unsigned int i;
+
+	for (i = 0; i < rx->nr_chains; i++) {
+		const struct crosstalk_rx_chain *chain = &rx->chains[i];
+
+		WRITE_ONCE(*chain->used_id, cpu_to_vq32(vq, chain->head));
+		WRITE_ONCE(*chain->used_len, cpu_to_vq32(vq, chain->len));
+	}
+
+	vq->last_avail_idx += rx->nr_chains;
+	vq->last_used_idx += rx->nr_chains;
+	if (unlikely((u16)(vq->last_used_idx - vq->signalled_used) <
+		     (u16)(vq->last_used_idx - old)))
+		vq->signalled_used_valid = false;
+	rx->unpublished = true;
+	rx->unsignalled = true;
+}
+
+/**
+ * crosstalk_rx_publish() - show the guest what was committed
+ * @rx: opened ring
+ *
+ * Context: as between open and close.
+ */
+static inline void crosstalk_rx_publish(struct crosstalk_rx *rx)
+{
+	struct vhost_virtqueue *vq = &rx->nvq->vq;
+
+	if (!rx->unpublished)
+		return;
+
+	/* Data and elements are there before the index says so. */
+	smp_wmb();
+	WRITE_ONCE(*rx->ring->used_idx, cpu_to_vq16(vq, vq->last_used_idx));
+	rx->unpublished = false;
 }
 
 #endif /* _CROSSTALK_VRING_REMOTE_H */

@@ -129,7 +129,29 @@ static void queues(void)
 	cycles(2, ktap_count("CROSSTALK_CYCLES", 20, 2) / 2, &t, &c);
 }
 
+/* Nothing of loading goes on when it has returned, so unloading works at once. */
+static void at_once(void)
+{
+	unsigned int k, n = ktap_count("CROSSTALK_CYCLES", 20, 3);
+	struct vp_world *w;
+	struct vp_cfg c;
+	int ret;
+
+	ctl_need_unloaded();
+	vp_cfg_default(&c);
+	w = vp_world_new(1, c.bridge, 0);
+	vp_spawn(w, 0, &c);
+	vp_wait_ready(w);
+	for (k = 0; k < n; k++) {
+		ktap_assert(!ctl_load(""), "cycle %u: load", k);
+		ret = ctl_unload();
+		ktap_assert(!ret, "cycle %u: unload: %s", k, strerror(-ret));
+	}
+	vp_finish(w);
+}
+
 static const struct ktap_case cases[] = {
+	{ "at_once", at_once, 100 },
 	{ "two", two, 300 },
 	{ "mixed", mixed, 100, .slow = true },
 	{ "big", big, 100, .slow = true },

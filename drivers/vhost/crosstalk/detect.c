@@ -52,6 +52,19 @@ static unsigned int hash_key(const struct crosstalk_flow_key *key)
 }
 
 /**
+ * crosstalk_detector_seed() - choose how flows are spread over tables
+ *
+ * Not get_random_once(): that holds a reference to the module until a work item
+ * has run, and an rmmod that comes soon is refused.
+ *
+ * Context: module init, before there is a table.
+ */
+void crosstalk_detector_seed(void)
+{
+	get_random_bytes(&hash_seed, sizeof(hash_seed));
+}
+
+/**
  * crosstalk_detector_init() - prepare an endpoint's table
  * @detector: zeroed
  *
@@ -60,8 +73,6 @@ static unsigned int hash_key(const struct crosstalk_flow_key *key)
  */
 int crosstalk_detector_init(struct crosstalk_detector *detector)
 {
-	get_random_once(&hash_seed, sizeof(hash_seed));
-
 	detector->buckets = kcalloc(BIT(CROSSTALK_VERDICT_BITS),
 				    sizeof(*detector->buckets), GFP_KERNEL);
 	if (!detector->buckets)

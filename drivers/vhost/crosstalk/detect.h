@@ -168,6 +168,7 @@ extern atomic_t crosstalk_detect_epoch;
 /* Interfaces of routes that are gone (resolve.c). */
 extern unsigned int crosstalk_detect_gone;
 
+void crosstalk_detector_seed(void);
 int crosstalk_detector_init(struct crosstalk_detector *detector);
 void crosstalk_detector_drain(struct crosstalk_detector *detector);
 void crosstalk_detector_destroy(struct crosstalk_detector *detector);

@@ -543,6 +543,7 @@ void crosstalk_detect_netdev_event(unsigned long event, struct net_device *dev)
  */
 int crosstalk_detect_init(void)
 {
+	crosstalk_detector_seed();
 	resolver.policy = &crosstalk_policy;
 	INIT_DELAYED_WORK(&resolver.work, resolve);
 	resolver.ended = jiffies - HZ;

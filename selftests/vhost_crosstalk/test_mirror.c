@@ -588,7 +588,7 @@ static const struct ktap_case cases[] = {
 	{ "wiped_pages", wiped_pages },
 	{ "guestram_revoked", guestram_revoked, .slow = true },
 	{ "guestram_wiped", guestram_wiped },
-	{ "postcopy", postcopy },
+	{ "postcopy", postcopy, .slow = true },
 	{ "forked", forked },
 	{ "merged", merged },
 	{ "huge", huge, .lacks = lacks_huge },

@@ -93,7 +93,7 @@ static void queues(void)
 static const struct ktap_case cases[] = {
 	{ "kinds", kinds },
 	{ "gso", gso, .slow = true },
-	{ "unequal", unequal },
+	{ "unequal", unequal, .slow = true },
 	{ "queues", queues, .slow = true },
 };
 

@@ -71,7 +71,6 @@ int vhost_add_used_n(struct vhost_virtqueue *vq, struct vring_used_elem *heads,
 void vhost_disable_notify(struct vhost_dev *dev, struct vhost_virtqueue *vq);
 bool vhost_enable_notify(struct vhost_dev *dev, struct vhost_virtqueue *vq);
 bool vhost_vq_avail_empty(struct vhost_dev *dev, struct vhost_virtqueue *vq);
-int vq_meta_prefetch(struct vhost_virtqueue *vq);
 bool vhost_exceeds_weight(struct vhost_virtqueue *vq, int pkts, int total_len);
 
 static inline bool vhost_vq_has(const struct vhost_virtqueue *vq, int bit)

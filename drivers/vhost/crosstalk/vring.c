@@ -577,6 +577,19 @@ int crosstalk_vring_poll(struct vhost_virtqueue *vq)
 	return refresh_avail_idx(vq);
 }
 
+/* By the event index: a kick at the next chain, or chains that have come. */
+static __always_inline int ask_by_event(struct vhost_virtqueue *vq)
+{
+	/* avail_event lies behind the last entry of the used ring. */
+	if (unlikely(put_index((__virtio16 __user *)&vq->used->ring[vq->num],
+			       cpu_to_vq16(vq, vq->avail_idx))))
+		return -EFAULT;
+
+	/* The wish is visible before the index is read again. */
+	smp_mb();
+	return refresh_avail_idx(vq);
+}
+
 /**
  * crosstalk_vring_enable_notify() - ask the guest for a kick at its next chain
  * @dev: device of @vq
@@ -594,15 +607,8 @@ bool crosstalk_vring_enable_notify(struct vhost_dev *dev,
 		return vhost_enable_notify(dev, vq);
 
 	vq->used_flags &= ~VRING_USED_F_NO_NOTIFY;
-	/* avail_event lies behind the last entry of the used ring. */
-	if (unlikely(put_index((__virtio16 __user *)&vq->used->ring[vq->num],
-			       cpu_to_vq16(vq, vq->avail_idx))))
-		return false;
-
-	/* The wish is visible before the index is read again. */
-	smp_mb();
 	/* As in vhost, an error counts as empty until the next kick. */
-	return refresh_avail_idx(vq) > 0;
+	return ask_by_event(vq) > 0;
 }
 
 /**
@@ -619,14 +625,7 @@ int crosstalk_vring_ask(struct vhost_virtqueue *vq)
 {
 	int ret;
 
-	/* avail_event lies behind the last entry of the used ring. */
-	if (unlikely(put_index((__virtio16 __user *)&vq->used->ring[vq->num],
-			       cpu_to_vq16(vq, vq->avail_idx))))
-		return -EFAULT;
-
-	/* The wish is visible before the index is read again. */
-	smp_mb();
-	ret = refresh_avail_idx(vq);
+	ret = ask_by_event(vq);
 	if (!ret)
 		vq->used_flags &= ~VRING_USED_F_NO_NOTIFY;
 	return ret;

@@ -38,6 +38,22 @@ static void check_slow(const struct vp_world *w)
 }
 
 /* Nothing lost, the module's counters exact, nothing left behind. */
+void scenario_unequal(struct vp_cfg *a, struct vp_cfg *b)
+{
+	vp_cfg_default(a);
+	*b = *a;
+	a->features = VP_F_EVENT;
+	a->tx_num = 1024;
+	a->rx_chain = 2;
+	a->rx_layout = VP_LAYOUT_HDR;
+	b->mem = VP_MEM_MEMFD;
+	b->rx_num = 64;
+	b->rx_buf = 256;
+	b->tx_num = 32;
+	b->tx_layout = VP_LAYOUT_MANY;
+	b->tx_chain = 8;
+}
+
 void scenario_run(const struct scenario *s)
 {
 	unsigned int i, n = s->peers ?: 2;

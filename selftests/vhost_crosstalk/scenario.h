@@ -16,6 +16,8 @@ struct scenario {
 	const char *setup;		/* command, before traffic; %s: taps */
 };
 
+/* Two guests whose rings, buffers, memory and features differ. */
+void scenario_unequal(struct vp_cfg *a, struct vp_cfg *b);
 void scenario_run(const struct scenario *s);
 
 #endif

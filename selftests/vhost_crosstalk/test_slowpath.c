@@ -61,19 +61,8 @@ static void unequal(void)
 	struct vp_traffic t = { .min = 60, .max = 1514, .window = 16 };
 	struct vp_cfg a, b;
 
-	vp_cfg_default(&a);
-	b = a;
-	a.features = VP_F_EVENT;
-	a.tx_num = 1024;
-	a.rx_chain = 2;
-	a.rx_layout = VP_LAYOUT_HDR;
-	b.mem = VP_MEM_MEMFD;
+	scenario_unequal(&a, &b);
 	b.regions = 4;
-	b.rx_num = 64;
-	b.rx_buf = 256;
-	b.tx_num = 32;
-	b.tx_layout = VP_LAYOUT_MANY;
-	b.tx_chain = 8;
 	run(2, &a, &b, &t, FRAMES);
 }
 

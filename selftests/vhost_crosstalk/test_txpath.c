@@ -187,18 +187,7 @@ static void unequal(void)
 {
 	struct vp_cfg a, b;
 
-	vp_cfg_default(&a);
-	b = a;
-	a.features = VP_F_EVENT;
-	a.tx_num = 1024;
-	a.rx_chain = 2;
-	a.rx_layout = VP_LAYOUT_HDR;
-	b.mem = VP_MEM_MEMFD;
-	b.rx_num = 64;
-	b.rx_buf = 256;
-	b.tx_num = 32;
-	b.tx_layout = VP_LAYOUT_MANY;
-	b.tx_chain = 8;
+	scenario_unequal(&a, &b);
 	run_pair(&a, &b, &(struct vp_traffic){ 0, 60, 1514, 16, 0 }, FRAMES);
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Finding, hooking and unhooking vhost-net devices; the only file that knows how.
+ * Hooking and unhooking vhost-net devices; the only file that knows how.
  *
  * What is hooked
  * --------------
@@ -35,7 +35,6 @@
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
-#include <linux/fdtable.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/hashtable.h>
@@ -45,8 +44,7 @@
 #include <linux/netdevice.h>
 #include <linux/printk.h>
 #include <linux/rcupdate.h>
-#include <linux/sched/signal.h>
-#include <linux/sched/task.h>
+#include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/srcu.h>
 #include <linux/workqueue.h>
@@ -65,9 +63,6 @@
 
 /* 1,024 chains: short ones for any number of VMs that a host can run. */
 #define TABLE_BITS 10
-
-/* Devices for which a scan has room at first. */
-#define SCAN_SIZE 64
 
 /* How often devices are looked at whose workers were busy. */
 #define LOOK_AGAIN (HZ / 50 ?: 1)
@@ -110,7 +105,11 @@ static struct crosstalk_endpoint *find_endpoint(const struct vhost_net *net)
 	return NULL;
 }
 
-/* Runs our TX loop if it may; returns false for vhost-net's own to be run. */
+/*
+ * Runs our TX loop if it may; returns false for vhost-net's own to be run.  Not
+ * without a backend: it would do nothing, but could have one when it looks, and
+ * send frames by it that nobody counts.
+ */
 static bool try_forward(struct vhost_net *net)
 {
 	struct vhost_virtqueue *vq = &net->vqs[VHOST_NET_VQ_TX].vq;
@@ -122,10 +121,10 @@ static bool try_forward(struct vhost_net *net)
 	ep = find_endpoint(net);
 	rcu_read_unlock();
 	/* Held by vq->mutex from here on: see "Lifetime". */
-	ours = ep && crosstalk_endpoint_may_run(ep);
-	if (ours)
+	ours = ep && (crosstalk_endpoint_may_run(ep) || !vq->private_data);
+	if (ours && vq->private_data)
 		crosstalk_forward(ep);
-	else if (ep)
+	else if (ep && !ours)
 		ep->foreign = true;
 	mutex_unlock(&vq->mutex);
 	return ours;
@@ -386,6 +385,18 @@ bool crosstalk_attach_is_hooked(struct file *file)
 	return file_endpoint(file);
 }
 
+/**
+ * crosstalk_attach_is_unhooked() - whether a file is a device to be hooked
+ * @file: any open file
+ *
+ * Context: any.
+ * Return: true if it has vhost-net's own operations, and is not the module's.
+ */
+bool crosstalk_attach_is_unhooked(const struct file *file)
+{
+	return READ_ONCE(file->f_op) == original.fops && file != original.file;
+}
+
 static int crosstalk_release(struct inode *inode, struct file *file)
 {
 	int idx = srcu_read_lock(&text_srcu);
@@ -510,122 +521,6 @@ nomem:
 	pr_warn_ratelimited("no memory to attach to a vhost-net device (pid %d): it goes on without this module; write 1 to /sys/kernel/vhost_crosstalk/scan to try again\n",
 			    pid);
 	return -ENOMEM;
-}
-
-/* Devices that were found, carried out of the file tables' locks. */
-struct scan {
-	struct task_struct *task;	/* the one being looked at */
-	unsigned int size;		/* entries that fit */
-	unsigned int nr;		/* entries that are used */
-	struct {
-		struct file *file;
-		pid_t pid;
-	} found[];
-};
-
-/* Called with the file table's spinlock held. */
-static int scan_one(const void *data, struct file *file, unsigned int fd)
-{
-	struct scan *scan = (struct scan *)data;
-	const struct vhost_net *net;
-	const struct mm_struct *mm;
-
-	if (READ_ONCE(file->f_op) != original.fops || file == original.file)
-		return 0;
-	if (scan->nr == scan->size)
-		return 1;
-
-	/* The fd may have been passed on: its owner is who set the mm. */
-	net = file->private_data;
-	mm = READ_ONCE(net->dev.mm);
-	scan->found[scan->nr].pid = mm && mm == scan->task->mm ?
-				    task_tgid_nr(scan->task) : 0;
-	scan->found[scan->nr].file = get_file(file);
-	scan->nr++;
-	return 0;
-}
-
-/* Returns whether all fit into @scan. */
-static bool scan_tasks(struct scan *scan)
-{
-	struct task_struct *leader;
-	struct task_struct *task;
-	bool fit = true;
-
-	rcu_read_lock();
-	for_each_process_thread(leader, task) {
-		/* Threads share their leader's table, as a rule. */
-		if (task != leader && task->files == leader->files)
-			continue;
-
-		task_lock(task);
-		scan->task = task;
-		if (task->files && iterate_fd(task->files, 0, scan_one, scan))
-			fit = false;
-		task_unlock(task);
-		if (!fit)
-			break;
-	}
-	rcu_read_unlock();
-	return fit;
-}
-
-static void free_scan(struct scan *scan)
-{
-	unsigned int i;
-
-	for (i = 0; i < scan->nr; i++)
-		fput(scan->found[i].file);
-	kvfree(scan);
-}
-
-/* All devices that are not hooked, or NULL when there is no memory for them. */
-static struct scan *scan_devices(void)
-{
-	unsigned int size = SCAN_SIZE;
-	struct scan *scan;
-
-	for (;; size *= 2) {
-		scan = kvzalloc(struct_size(scan, found, size), GFP_KERNEL);
-		if (!scan)
-			return NULL;
-
-		scan->size = size;
-		if (scan_tasks(scan))
-			return scan;
-		free_scan(scan);
-	}
-}
-
-/**
- * crosstalk_attach_scan() - hook all devices in all tasks' file tables
- *
- * Finds what ran before the module was loaded, and serves kernels without
- * kretprobes.  A device whose file is in no table (in flight over a socket) is
- * not found.
- *
- * Context: process context, may sleep; not under attach_mutex.
- * Return: 0, or -ENOMEM when some may have been left out.
- */
-int crosstalk_attach_scan(void)
-{
-	struct scan *scan = scan_devices();
-	unsigned int i;
-	int ret = 0;
-	int err;
-
-	if (!scan)
-		return -ENOMEM;
-
-	for (i = 0; i < scan->nr; i++) {
-		err = crosstalk_attach_file(scan->found[i].file,
-					    scan->found[i].pid);
-		if (err == -ENOMEM)
-			ret = err;
-	}
-
-	free_scan(scan);
-	return ret;
 }
 
 /**

@@ -15,6 +15,7 @@ int crosstalk_attach_init(void);
 void crosstalk_attach_exit(void);
 int crosstalk_attach_file(struct file *file, pid_t pid);
 bool crosstalk_attach_is_hooked(struct file *file);
+bool crosstalk_attach_is_unhooked(const struct file *file);
 int crosstalk_attach_scan(void);
 void crosstalk_attach_for_each(void (*fn)(struct crosstalk_endpoint *ep,
 					  void *data), void *data);

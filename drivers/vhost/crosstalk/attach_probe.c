@@ -67,7 +67,9 @@ static int ioctl_entry(struct kretprobe_instance *ri, struct pt_regs *regs)
 {
 	struct call *call = (struct call *)ri->data;
 
-	if (regs_get_kernel_argument(regs, 1) != VHOST_NET_SET_BACKEND)
+	/* An unsigned int: the register's other half is anything. */
+	if ((unsigned int)regs_get_kernel_argument(regs, 1) !=
+	    VHOST_NET_SET_BACKEND)
 		return 1;
 
 	call->file = (struct file *)regs_get_kernel_argument(regs, 0);

@@ -30,8 +30,10 @@ static inline bool is_link_up(const struct net_device *dev)
  */
 bool crosstalk_path_tapped(const struct crosstalk_path *path)
 {
-	return dev_nit_active(path->src) || dev_nit_active(path->dst) ||
-	       dev_nit_active(path->mid);
+	/* The first one asks for all interfaces' sockets, too. */
+	return dev_nit_active(path->src) ||
+	       !list_empty(&path->dst->ptype_all) ||
+	       !list_empty(&path->mid->ptype_all);
 }
 
 /**

@@ -191,7 +191,8 @@ static bool evict(struct crosstalk_detector *detector)
 	return true;
 }
 
-static struct crosstalk_verdict *
+/* Not inlined: to look a flow up that is there needs few registers. */
+static noinline struct crosstalk_verdict *
 add_verdict(struct crosstalk_detector *detector,
 	    const struct crosstalk_flow_key *key, struct hlist_head *bucket)
 {
@@ -234,22 +235,26 @@ __crosstalk_detect_find(struct crosstalk_detector *detector,
 		}
 	}
 
-	verdict = add_verdict(detector, key, bucket);
-	*last = verdict;
-	return verdict;
+	return *last = add_verdict(detector, key, bucket);
 }
 EXPORT_SYMBOL_FOR_CROSSTALK_TEST(__crosstalk_detect_find);
 
-/* The mailbox of a verdict has an answer: it is in force from now on. */
+/* The answer in the mailbox is in force from now on; the lock is held. */
+static void take_posted(struct crosstalk_verdict *verdict)
+{
+	verdict->now = verdict->next;
+	verdict->next.route = NULL;
+	WRITE_ONCE(verdict->posted, false);
+}
+
+/* The mailbox of a verdict has an answer. */
 void __crosstalk_detect_take(struct crosstalk_detector *detector,
 			     struct crosstalk_verdict *verdict)
 {
 	struct crosstalk_route *old = verdict->now.route;
 
 	spin_lock(&detector->lock);
-	verdict->now = verdict->next;
-	verdict->next.route = NULL;
-	WRITE_ONCE(verdict->posted, false);
+	take_posted(verdict);
 	spin_unlock(&detector->lock);
 
 	/* It came by the slow path: the bridge has seen the source. */
@@ -258,6 +263,32 @@ void __crosstalk_detect_take(struct crosstalk_detector *detector,
 	crosstalk_route_put(old);
 }
 EXPORT_SYMBOL_FOR_CROSSTALK_TEST(__crosstalk_detect_take);
+
+/**
+ * crosstalk_verdict_renew() - let a frame that took long go on as it began
+ * @detector: table
+ * @verdict: verdict of that table with a route, which is in use
+ *
+ * Takes an answer that has come meanwhile if it is the same, but for its end.
+ * Another one is left for the next frame.
+ *
+ * Context: the endpoint's TX worker, tx->mutex held.
+ */
+void crosstalk_verdict_renew(struct crosstalk_detector *detector,
+			     struct crosstalk_verdict *verdict)
+{
+	struct crosstalk_route *drop = NULL;
+
+	spin_lock(&detector->lock);
+	if (verdict->posted && verdict->next.route == verdict->now.route &&
+	    verdict->next.slow == verdict->now.slow) {
+		drop = verdict->now.route;
+		take_posted(verdict);
+	}
+	spin_unlock(&detector->lock);
+	crosstalk_route_put(drop);
+}
+EXPORT_SYMBOL_FOR_CROSSTALK_TEST(crosstalk_verdict_renew);
 
 /* An answer has ended: ask again, and until then do as if it were a no. */
 enum crosstalk_slow

@@ -11,6 +11,7 @@
 #include <linux/types.h>
 
 #include "policy.h"
+#include "remap.h"
 
 struct crosstalk_endpoint;
 
@@ -85,6 +86,7 @@ struct crosstalk_answer {
  * @flaps: how often it changed its path too often in a row (as @held)
  * @changes: changes to the direct path since @window (as @held)
  * @window: jiffies (as @held)
+ * @remap: how remapping does (as @slow)
  * @next: the answer to come (the detector's lock)
  * @posted: there is one (the detector's lock; read without)
  * @gone: out of the table (the detector's lock)
@@ -118,6 +120,7 @@ struct crosstalk_verdict {
 	u8 backoff;
 	u8 flaps;
 	u8 changes;
+	struct crosstalk_remap_pair remap;
 
 	struct crosstalk_answer next;
 	unsigned long asked;
@@ -184,6 +187,8 @@ void __crosstalk_detect_take(struct crosstalk_detector *detector,
 			     struct crosstalk_verdict *verdict);
 enum crosstalk_slow
 __crosstalk_detect_stale(const struct crosstalk_verdict *verdict);
+void crosstalk_verdict_renew(struct crosstalk_detector *detector,
+			     struct crosstalk_verdict *verdict);
 void crosstalk_verdict_end(struct crosstalk_detector *detector,
 			   struct crosstalk_verdict *verdict);
 void crosstalk_verdict_post(struct crosstalk_detector *detector,

@@ -211,14 +211,10 @@ static bool check_chain(struct crosstalk_run *run,
  * Watches the empty ring for a while.  Only tx->mutex is held, unlike in vhost's
  * own busy polling, so that other guests can go on sending to this one.
  */
-static bool busy_poll(struct crosstalk_run *run)
+static noinline bool poll_ring(struct crosstalk_run *run, unsigned int budget)
 {
 	struct vhost_virtqueue *vq = &run->nvq->vq;
-	unsigned int budget = crosstalk_busy_poll_us();
 	u64 end;
-
-	if (likely(!budget))
-		return false;
 
 	crosstalk_forward_flush(run);
 	end = ktime_get_ns() + budget * NSEC_PER_USEC;
@@ -231,6 +227,13 @@ static bool busy_poll(struct crosstalk_run *run)
 		 !crosstalk_has_work(&run->net->dev, vq) &&
 		 ktime_get_ns() < end);
 	return false;
+}
+
+static bool busy_poll(struct crosstalk_run *run)
+{
+	unsigned int budget = crosstalk_busy_poll_us();
+
+	return unlikely(budget) && poll_ring(run, budget);
 }
 
 /*
@@ -283,7 +286,7 @@ static bool next_chain(struct crosstalk_run *run, struct crosstalk_chain *chain)
 		}
 		/* Empty; look again after asking to be told. */
 		crosstalk_push_close(run->ep);
-		if (unlikely(busy_poll(run)))
+		if (busy_poll(run))
 			continue;
 		if (likely(!crosstalk_vring_enable_notify(&run->net->dev, vq)))
 			return false;
@@ -343,6 +346,7 @@ static void tx_loop(struct crosstalk_run *run)
 	struct vhost_net_virtqueue *nvq = run->nvq;
 	struct crosstalk_chain chain = {};
 	unsigned int limit;
+	size_t len;
 
 	/* A guest that refills a small ring meanwhile must not overrun it. */
 	limit = min(crosstalk_batch(), nvq->vq.num);
@@ -354,14 +358,13 @@ static void tx_loop(struct crosstalk_run *run)
 		if (!next_chain(run, &chain))
 			break;
 
-		run->bytes += chain.out_len - nvq->vhost_hlen;
+		len = chain.out_len - nvq->vhost_hlen;
+		run->bytes += len;
 		if (forward_frame(run, &chain) == CROSSTALK_STOP)
 			break;
 
 		stats->tx_packets++;
-		stats->tx_bytes += chain.out_len - nvq->vhost_hlen -
-				   min(nvq->sock_hlen,
-				       chain.out_len - nvq->vhost_hlen);
+		stats->tx_bytes += len - min(nvq->sock_hlen, len);
 		complete_chain(run, &chain);
 		run->frames++;
 	} while (likely(!exceeds_weight(run)));

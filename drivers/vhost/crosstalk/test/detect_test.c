@@ -193,6 +193,46 @@ static void answer_is_replaced(struct kunit *test)
 	crosstalk_route_put(route);
 }
 
+static void keep_answer(struct kunit *test, struct crosstalk_verdict *verdict,
+			enum crosstalk_slow slow, struct crosstalk_route *route)
+{
+	unsigned long expires = verdict->now.expires;
+
+	post(test->priv, verdict, slow, route, LONG);
+	crosstalk_verdict_renew(test->priv, verdict);
+	KUNIT_EXPECT_EQ(test, verdict->now.slow, CROSSTALK_FAST);
+	KUNIT_EXPECT_EQ(test, verdict->now.expires, expires);
+	KUNIT_EXPECT_TRUE(test, verdict->posted);
+}
+
+/* What a frame in the middle of its way may take, and what not. */
+static void answer_is_renewed(struct kunit *test)
+{
+	struct crosstalk_detector *detector = test->priv;
+	struct crosstalk_route *route = make_route(test);
+	struct crosstalk_verdict *verdict;
+
+	detect(detector, 1, 0, &verdict);
+	post(detector, verdict, CROSSTALK_FAST, route, 0);
+	detect(detector, 1, 0, &verdict);
+	crosstalk_verdict_renew(detector, verdict);
+	KUNIT_EXPECT_TRUE(test, crosstalk_verdict_is_over(verdict, jiffies));
+
+	keep_answer(test, verdict, CROSSTALK_SLOW_QDISC, NULL);
+	keep_answer(test, verdict, CROSSTALK_FAST, make_route(test));
+	refcount_inc(&route->ref);
+	keep_answer(test, verdict, CROSSTALK_BY_QUEUE, route);
+	KUNIT_EXPECT_PTR_EQ(test, verdict->now.route, route);
+
+	refcount_inc(&route->ref);
+	post(detector, verdict, CROSSTALK_FAST, route, LONG);
+	crosstalk_verdict_renew(detector, verdict);
+	KUNIT_EXPECT_FALSE(test, crosstalk_verdict_is_over(verdict, jiffies));
+	KUNIT_EXPECT_FALSE(test, verdict->posted);
+	KUNIT_EXPECT_PTR_EQ(test, verdict->now.route, route);
+	KUNIT_EXPECT_EQ(test, refcount_read(&route->ref), 1);
+}
+
 static void answer_ends(struct kunit *test)
 {
 	struct crosstalk_detector *detector = test->priv;
@@ -457,6 +497,7 @@ static struct kunit_case detect_cases[] = {
 	KUNIT_CASE(answer_is_ended),
 	KUNIT_CASE(answer_is_taken),
 	KUNIT_CASE(answer_is_replaced),
+	KUNIT_CASE(answer_is_renewed),
 	KUNIT_CASE(answer_ends),
 	KUNIT_CASE(old_answer_is_not_in_force),
 	KUNIT_CASE(epoch_ends_all),

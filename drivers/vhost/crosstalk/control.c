@@ -11,6 +11,7 @@
 
 #include "control.h"
 #include "detect.h"
+#include "remap.h"
 #include "vhost_private.h"
 
 struct crosstalk_tunables crosstalk_tunables = {
@@ -21,18 +22,33 @@ struct crosstalk_tunables crosstalk_tunables = {
 	.revalidate_ms = CROSSTALK_REVALIDATE_DEFAULT,
 };
 
+/* A value that has a name instead of a number. */
+struct tunable_name {
+	const char *name;
+	unsigned int value;
+};
+
 struct tunable {
 	struct kobj_attribute attr;
 	unsigned int *value;
 	unsigned int min;
 	unsigned int max;
 	void (*changed)(void);
+	const struct tunable_name *names;
 };
 
 static int tunable_set(const struct tunable *tunable, const char *buf)
 {
+	const struct tunable_name *name;
 	unsigned int value;
 	int ret;
+
+	for (name = tunable->names; name && name->name; name++) {
+		if (!sysfs_streq(buf, name->name))
+			continue;
+		WRITE_ONCE(*tunable->value, name->value);
+		return 0;
+	}
 
 	ret = kstrtouint(buf, 0, &value);
 	if (ret || value < tunable->min || value > tunable->max)
@@ -42,13 +58,25 @@ static int tunable_set(const struct tunable *tunable, const char *buf)
 	return 0;
 }
 
+static ssize_t show(const struct tunable *tunable, char *buf)
+{
+	unsigned int value = READ_ONCE(*tunable->value);
+	const struct tunable_name *name;
+
+	for (name = tunable->names; name && name->name; name++)
+		if (name->value == value)
+			return sysfs_emit(buf, "%s\n", name->name);
+
+	return sysfs_emit(buf, "%u\n", value);
+}
+
 static ssize_t tunable_show(struct kobject *kobj, struct kobj_attribute *attr,
 			    char *buf)
 {
 	const struct tunable *tunable = container_of(attr, struct tunable,
 						     attr);
 
-	return sysfs_emit(buf, "%u\n", READ_ONCE(*tunable->value));
+	return show(tunable, buf);
 }
 
 static ssize_t tunable_store(struct kobject *kobj, struct kobj_attribute *attr,
@@ -66,12 +94,16 @@ static ssize_t tunable_store(struct kobject *kobj, struct kobj_attribute *attr,
 }
 
 #define TUNABLE(field, _min, _max, _changed)				\
+	TUNABLE_NAMES(field, _min, _max, _changed, NULL)
+
+#define TUNABLE_NAMES(field, _min, _max, _changed, _names)		\
 	static struct tunable tunable_##field = {			\
 		.attr = __ATTR(field, 0644, tunable_show, tunable_store), \
 		.value = &crosstalk_tunables.field,			\
 		.min = (_min),						\
 		.max = (_max),						\
 		.changed = (_changed),					\
+		.names = (_names),					\
 	};								\
 	module_param_cb(field, &tunable_ops, &tunable_##field, 0444)
 
@@ -83,9 +115,7 @@ static int tunable_param_set(const char *val, const struct kernel_param *kp)
 
 static int tunable_param_get(char *buf, const struct kernel_param *kp)
 {
-	const struct tunable *tunable = kp->arg;
-
-	return sysfs_emit(buf, "%u\n", READ_ONCE(*tunable->value));
+	return show(kp->arg, buf);
 }
 
 static const struct kernel_param_ops tunable_ops = {
@@ -113,6 +143,16 @@ MODULE_PARM_DESC(revalidate_ms, "Milliseconds for which a verdict holds, 10 to 1
 TUNABLE(busy_poll_us, 0, USEC_PER_MSEC, NULL);
 MODULE_PARM_DESC(busy_poll_us, "Microseconds for which an empty TX ring is watched before its guest must kick, 0 to 1000 (default: 0)");
 
+static const struct tunable_name remap_names[] = {
+	{ "off", CROSSTALK_REMAP_OFF },
+	{ "adaptive", CROSSTALK_REMAP_ADAPTIVE },
+	{}
+};
+
+TUNABLE_NAMES(remap, 1, GUESTRAM_SHARE_MAX, crosstalk_remap_changed,
+	      remap_names);
+MODULE_PARM_DESC(remap, "Share whole pages of guestram instead of copying them: off, adaptive, or from how many in a frame on, 1 to 16 (default: off)");
+
 static struct attribute *tunable_attrs[] = {
 	&tunable_enable.attr.attr,
 	&tunable_direct.attr.attr,
@@ -120,6 +160,7 @@ static struct attribute *tunable_attrs[] = {
 	&tunable_backpressure_us.attr.attr,
 	&tunable_revalidate_ms.attr.attr,
 	&tunable_busy_poll_us.attr.attr,
+	&tunable_remap.attr.attr,
 	NULL,
 };
 

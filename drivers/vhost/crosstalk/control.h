@@ -3,9 +3,14 @@
 #define _CROSSTALK_CONTROL_H
 
 #include <linux/compiler.h>
+#include <linux/limits.h>
 #include <linux/types.h>
 
 struct attribute_group;
+
+/* Values of the tunable remap that are not a number of pages. */
+#define CROSSTALK_REMAP_OFF 0
+#define CROSSTALK_REMAP_ADAPTIVE UINT_MAX
 
 /*
  * Tunables of the whole module (control.c).  Each is one word that is read
@@ -18,6 +23,7 @@ struct crosstalk_tunables {
 	unsigned int backpressure_us;	/* wait for a receiver's buffers */
 	unsigned int revalidate_ms;	/* how long a verdict holds */
 	unsigned int busy_poll_us;	/* look for frames before a kick is asked for */
+	unsigned int remap;		/* whole pages from which on, or how */
 };
 
 extern struct crosstalk_tunables crosstalk_tunables;
@@ -51,6 +57,11 @@ static inline unsigned int crosstalk_revalidate_ms(void)
 static inline unsigned int crosstalk_busy_poll_us(void)
 {
 	return READ_ONCE(crosstalk_tunables.busy_poll_us);
+}
+
+static inline unsigned int crosstalk_remap_mode(void)
+{
+	return READ_ONCE(crosstalk_tunables.remap);
 }
 
 #endif /* _CROSSTALK_CONTROL_H */

@@ -17,6 +17,7 @@
 #include "detect.h"
 #include "frame.h"
 #include "push.h"
+#include "remap.h"
 
 struct net;
 struct vhost_net;
@@ -69,6 +70,9 @@ struct crosstalk_stats {
 	u64 tx_fast_bytes;	/* their bytes */
 	u64 tx_parks;		/* waits for a receiver */
 	u64 tx_settles;		/* waits before a change to the direct path */
+	u64 tx_remap_pages;	/* pages that receivers share */
+	u64 tx_remap_bytes;	/* their bytes; part of tx_fast_bytes */
+	u64 tx_remap_faults;	/* those of them that were touched here since */
 
 	atomic64_t rx_kicks ____cacheline_aligned_in_smp; /* RX work ran */
 	/* Receiver's side: rx->mutex, whoever holds it. */
@@ -76,6 +80,7 @@ struct crosstalk_stats {
 	u64 rx_fast_bytes;
 	u64 rx_fast_notify;	/* interrupts raised for the RX queue by senders */
 	u64 rx_fills;		/* times that the mirror was filled on request */
+	u64 rx_remap_faults;	/* shared pages that were touched here */
 };
 
 /**
@@ -125,12 +130,14 @@ struct crosstalk_endpoint {
 	struct crosstalk_park park;	/* as a sender */
 	struct crosstalk_push push;	/* as a sender; tx->mutex */
 	struct crosstalk_frame frame;	/* the one at hand; tx->mutex */
+	struct crosstalk_remap remap;	/* its pages; tx->mutex */
 	struct sk_buff skb;		/* its headers, as a tap sees them (queue.c) */
 
 	struct crosstalk_mirror *mirror; /* rx->mutex while hooked; a reference */
 	struct crosstalk_rx_ring ring;	/* rx->mutex; where it is in @mirror */
 	bool want_fill;			/* set by senders under rx->mutex */
 	unsigned long fill_addr;	/* page that one of them missed; same */
+	size_t fill_bytes;		/* of the next buffers; same */
 
 	struct crosstalk_detector detect; /* as a sender, and where it is */
 	u64 last_slow;			/* frames were sent slow, ns; tx->mutex */

@@ -365,10 +365,11 @@ static enum crosstalk_push_result open_peer(struct crosstalk_run *run,
 
 /*
  * Makes the frame's memory present; the queue is closed for that.  It can take
- * any time, and an answer may have ended by then.
+ * any time, and the answer may have ended by then.
  */
 static bool fault_in(struct crosstalk_run *run,
-		     const struct crosstalk_chain *chain)
+		     const struct crosstalk_chain *chain,
+		     struct crosstalk_verdict *v)
 {
 	const struct iovec *iov = run->nvq->vq.iov;
 	unsigned int i;
@@ -377,7 +378,8 @@ static bool fault_in(struct crosstalk_run *run,
 	for (i = 0; i < chain->out; i++)
 		if (fault_in_readable(iov[i].iov_base, iov[i].iov_len))
 			return false;
-	return true;
+	crosstalk_verdict_renew(&run->ep->detect, v);
+	return !crosstalk_verdict_is_over(v, jiffies);
 }
 
 static enum crosstalk_next place(struct crosstalk_run *run,
@@ -392,11 +394,10 @@ static enum crosstalk_next place(struct crosstalk_run *run,
 	do {
 		ret = open_peer(run, v);
 		if (likely(!ret))
-			ret = crosstalk_push_frame(ep, frame, chain);
+			ret = crosstalk_push_frame(ep, frame, chain, v);
 		/* Once: a guest can take its pages away again and again. */
 		again = ret == CROSSTALK_PUSH_FAULT && !again &&
-			fault_in(run, chain) &&
-			!crosstalk_verdict_is_over(v, jiffies);
+			fault_in(run, chain, v);
 	} while (unlikely(again));
 	if (unlikely(ret))
 		return stop_for(run, ret, v);

@@ -12,6 +12,7 @@
 #include "attach.h"
 #include "detect.h"
 #include "layout.h"
+#include "remap.h"
 #include "sysfs.h"
 
 static int netdev_event(struct notifier_block *nb, unsigned long event,
@@ -73,6 +74,7 @@ err_attach:
 	crosstalk_attach_exit();
 err_detect:
 	crosstalk_detect_exit();
+	crosstalk_remap_exit();
 err_sysfs:
 	crosstalk_sysfs_destroy();
 	return ret;
@@ -87,6 +89,7 @@ static void __exit crosstalk_exit(void)
 	crosstalk_attach_exit();
 	unregister_netdevice_notifier(&netdev_nb);
 	crosstalk_detect_exit();
+	crosstalk_remap_exit();
 	crosstalk_sysfs_destroy();
 }
 module_exit(crosstalk_exit);

@@ -40,6 +40,7 @@ static void clear_leaf(struct crosstalk_mirror *mirror,
 		if (!leaf->frame[i])
 			continue;
 		leaf->frame[i] = 0;
+		mirror->changes++;
 		atomic_long_dec(&mirror->nr_pages);
 	}
 }
@@ -83,7 +84,6 @@ static bool invalidate(struct mmu_interval_notifier *mni,
 
 	write_lock(&mirror->lock);
 	mmu_interval_set_seq(mni, cur_seq);
-	mirror->changes++;
 	clear_pages(mirror, range->start >> PAGE_SHIFT,
 		    (range->end - 1) >> PAGE_SHIFT);
 	write_unlock(&mirror->lock);

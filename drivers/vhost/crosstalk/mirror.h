@@ -47,7 +47,7 @@ struct crosstalk_mirror {
 	struct kref ref;
 	struct list_head list;		/* mirror.c's list */
 	rwlock_t lock;			/* entries of the tables, and @changes */
-	unsigned long changes;		/* times that entries were taken out */
+	unsigned long changes;		/* entries that were taken out */
 	struct mutex fill_lock;		/* tables are added under it */
 	atomic_long_t nr_pages;
 	atomic_long_t nr_tables;

@@ -23,13 +23,14 @@
 #include <linux/ptr_ring.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
-#include <linux/sched/signal.h>
 #include <linux/uaccess.h>
 
+#include "control.h"
 #include "detect.h"
 #include "endpoint.h"
 #include "frame.h"
 #include "push.h"
+#include "remap.h"
 #include "vring.h"
 
 #include <trace/events/vhost_crosstalk.h>
@@ -39,10 +40,6 @@
 
 /* The guest sees new frames at least this often, before it is interrupted. */
 #define PUBLISH_FRAMES 16
-
-/* Bytes that one request fills at most, and those of one buffer. */
-#define FILL_BYTES (16 << 20)
-#define FILL_CHAIN (128 << 10)
 
 /* Where the next byte of a frame goes. */
 struct sink {
@@ -189,8 +186,12 @@ static bool may_receive(const struct crosstalk_endpoint *peer,
  * Asks the receiver's worker to fill its mirror; it runs our work function.
  * Allowed because its mutex is held and its backend is live.
  */
-static void ask_to_fill(struct crosstalk_endpoint *peer, unsigned long addr)
+static void ask_to_fill(struct crosstalk_endpoint *peer, unsigned long addr,
+			size_t bytes)
 {
+	if (!READ_ONCE(peer->want_fill))
+		peer->fill_bytes = 0;
+	peer->fill_bytes = max(peer->fill_bytes, bytes);
 	WRITE_ONCE(peer->fill_addr, addr);
 	WRITE_ONCE(peer->want_fill, true);
 	vhost_poll_queue(&peer->net->vqs[VHOST_NET_VQ_RX].vq.poll);
@@ -198,13 +199,26 @@ static void ask_to_fill(struct crosstalk_endpoint *peer, unsigned long addr)
 
 static enum crosstalk_push_result wait_for_fill(struct crosstalk_endpoint *ep,
 						struct crosstalk_endpoint *peer,
-						unsigned long addr)
+						unsigned long addr,
+						size_t bytes)
 {
 	if (!crosstalk_park(ep, peer, "fill"))
 		return CROSSTALK_PUSH_SLOW;
 
-	ask_to_fill(peer, addr);
+	ask_to_fill(peer, addr, bytes);
 	return CROSSTALK_PUSH_WAIT;
+}
+
+/*
+ * How much of the posted buffers is mirrored for the sake of a frame.  Where pages
+ * are remapped that is no more than it takes, and nothing for what is in one page:
+ * a page that is shared would be copied for its mirror.
+ */
+static size_t fill_bytes(size_t len)
+{
+	if (!crosstalk_remap_mode())
+		return SIZE_MAX;
+	return len < PAGE_SIZE ? 0 : len;
 }
 
 /* A mirror of the address space that the device's addresses belong to. */
@@ -241,7 +255,7 @@ crosstalk_push_open(struct crosstalk_endpoint *ep,
 	if (!may_receive(peer, route->sock))
 		goto unlock_peer;
 	if (!has_mirror(peer)) {
-		ret = wait_for_fill(ep, peer, 0);
+		ret = wait_for_fill(ep, peer, 0, SIZE_MAX);
 		goto unlock_peer;
 	}
 
@@ -251,7 +265,7 @@ crosstalk_push_open(struct crosstalk_endpoint *ep,
 	case CROSSTALK_RX_OK:
 		break;
 	case CROSSTALK_RX_MISSING:
-		ret = wait_for_fill(ep, peer, push->rx.missing);
+		ret = wait_for_fill(ep, peer, push->rx.missing, fill_bytes(0));
 		fallthrough;
 	default:
 		goto unlock_mirror;
@@ -274,32 +288,31 @@ unlock_peer:
 	return ret;
 }
 
-/**
- * __crosstalk_push_close() - crosstalk_push_close() of an open queue
- * @ep: sender with an open queue
- *
- * Context: the sender's worker, tx->mutex held.
- */
-void __crosstalk_push_close(struct crosstalk_endpoint *ep)
+/* Counts what was placed since the queue was opened. */
+static __always_inline void count_placed(struct crosstalk_endpoint *ep)
 {
 	struct crosstalk_push *push = &ep->push;
 	struct crosstalk_endpoint *peer = push->peer;
-	struct vhost_virtqueue *vq;
-	bool signal;
 
-	/* For sparse: they come from crosstalk_push_open(). */
-	__acquire(RCU);
+	crosstalk_account(push->route, push->frames, push->bytes);
+	peer->stats.rx_fast_packets += push->frames;
+	peer->stats.rx_fast_bytes += push->bytes;
+	ep->stats.tx_fast_packets += push->frames;
+	ep->stats.tx_fast_bytes += push->bytes;
+}
+
+/* The end of it; the queue's memory is not looked at. */
+static __always_inline void let_go(struct crosstalk_endpoint *ep, bool signal)
+	__releases(RCU)
+{
+	struct crosstalk_push *push = &ep->push;
+	struct crosstalk_endpoint *peer = push->peer;
+	struct vhost_virtqueue *vq = &push->rx.nvq->vq;
+
+	/* For sparse: it comes from crosstalk_push_open(). */
 	__acquire(&peer->mirror->lock);
-	vq = &push->rx.nvq->vq;
-	crosstalk_rx_publish(&push->rx);
-	/* As vhost: without a ctx, what the guest wants is left for later. */
-	signal = vq->call_ctx.ctx && crosstalk_rx_want_signal(&push->rx);
 	if (push->frames) {
-		crosstalk_account(push->route, push->frames, push->bytes);
-		peer->stats.rx_fast_packets += push->frames;
-		peer->stats.rx_fast_bytes += push->bytes;
-		ep->stats.tx_fast_packets += push->frames;
-		ep->stats.tx_fast_bytes += push->bytes;
+		count_placed(ep);
 		trace_crosstalk_push(ep, peer, signal);
 	}
 	push->peer = NULL;
@@ -312,6 +325,73 @@ void __crosstalk_push_close(struct crosstalk_endpoint *ep)
 	}
 	mutex_unlock(&vq->mutex);
 	rcu_read_unlock();
+}
+
+/**
+ * __crosstalk_push_close() - crosstalk_push_close() of an open queue
+ * @ep: sender with an open queue
+ *
+ * Context: the sender's worker, tx->mutex held.
+ */
+void __crosstalk_push_close(struct crosstalk_endpoint *ep)
+{
+	struct crosstalk_push *push = &ep->push;
+
+	/* For sparse: it comes from the caller of crosstalk_push_open(). */
+	__acquire(RCU);
+	crosstalk_rx_publish(&push->rx);
+	/* As vhost: without a ctx, what the guest wants is left for later. */
+	let_go(ep, push->rx.nvq->vq.call_ctx.ctx &&
+	       crosstalk_rx_want_signal(&push->rx));
+}
+
+/*
+ * Makes the context one that may sleep.  The receiver's rx->mutex stays locked,
+ * and keeps its device, backend, buffers and mirror: unhooking and vhost-net wait
+ * for it.  The frame's verdict keeps the route.  RCU is only needed again to
+ * unlock.
+ */
+static void suspend(struct crosstalk_push *push)
+{
+	/* For sparse: they come from crosstalk_push_open() and its caller. */
+	__acquire(RCU);
+	__acquire(&push->peer->mirror->lock);
+	crosstalk_rx_publish(&push->rx);
+	push->unseen = 0;
+	pagefault_enable();
+	read_unlock(&push->peer->mirror->lock);
+	rcu_read_unlock();
+}
+
+/* The opposite.  If it fails, the queue is closed. */
+static enum crosstalk_push_result resume(struct crosstalk_endpoint *ep)
+{
+	struct crosstalk_push *push = &ep->push;
+	struct crosstalk_endpoint *peer = push->peer;
+	bool unsignalled = push->rx.unsignalled;
+	enum crosstalk_push_result ret;
+
+	rcu_read_lock();
+	read_lock(&peer->mirror->lock);
+	pagefault_disable();
+	/* Pages of the ring may have gone meanwhile. */
+	ret = CROSSTALK_PUSH_SLOW;
+	switch (crosstalk_rx_open(&push->rx, &peer->ring, push->rx.nvq,
+				  peer->mirror)) {
+	case CROSSTALK_RX_OK:
+		push->rx.unsignalled = unsignalled;
+		__release(&peer->mirror->lock);
+		__release(RCU);
+		return CROSSTALK_PUSH_OK;
+	case CROSSTALK_RX_MISSING:
+		ret = wait_for_fill(ep, peer, push->rx.missing, 0);
+		fallthrough;
+	default:
+		__release(&peer->mirror->lock);
+		/* It cannot be asked whether it wants to know. */
+		let_go(ep, unsignalled && push->rx.nvq->vq.call_ctx.ctx);
+		return ret;
+	}
 }
 
 /* No buffers: ask for a kick, unless some come while we do. */
@@ -344,7 +424,8 @@ static enum crosstalk_push_result reserve(struct crosstalk_endpoint *ep,
 			ret = wait_for_buffers(ep, &again);
 			break;
 		case CROSSTALK_RX_MISSING:
-			return wait_for_fill(ep, push->peer, push->rx.missing);
+			return wait_for_fill(ep, push->peer, push->rx.missing,
+					     fill_bytes(len));
 		case CROSSTALK_RX_TOO_LARGE:
 			return CROSSTALK_PUSH_UNFIT;
 		default:
@@ -355,21 +436,32 @@ static enum crosstalk_push_result reserve(struct crosstalk_endpoint *ep,
 	return ret;
 }
 
+static __always_inline void make_vnet(struct virtio_net_hdr_mrg_rxbuf *vnet,
+				      const struct crosstalk_frame *frame,
+				      const struct crosstalk_rx *rx)
+{
+	crosstalk_frame_vnet(frame, vnet);
+	vnet->num_buffers = cpu_to_vq16(&rx->nvq->vq, rx->nr_chains);
+}
+
 /*
  * One stretch takes the frame, whose rest is in the sender's first buffer: what
  * most frames need.
  */
-static bool place_flat(void *to, size_t hlen,
-		       const struct virtio_net_hdr_mrg_rxbuf *vnet,
-		       const struct crosstalk_frame *frame,
-		       const void __user *rest)
+static __always_inline bool place_flat(const struct crosstalk_rx *rx,
+				       size_t hlen,
+				       const struct crosstalk_frame *frame,
+				       const void __user *rest)
 {
 	size_t len = frame->len - frame->head_len;
+	struct virtio_net_hdr_mrg_rxbuf vnet;
+	void *to = rx->pieces[0].addr;
 
-	if (likely(hlen == sizeof(*vnet)))
-		memcpy(to, vnet, sizeof(*vnet));
+	make_vnet(&vnet, frame, rx);
+	if (likely(hlen == sizeof(vnet)))
+		memcpy(to, &vnet, sizeof(vnet));
 	else
-		memcpy(to, &vnet->hdr, sizeof(vnet->hdr));
+		memcpy(to, &vnet.hdr, sizeof(vnet.hdr));
 	to += hlen;
 
 	if (likely(frame->head_len == CROSSTALK_FRAME_PEEK))
@@ -382,15 +474,17 @@ static bool place_flat(void *to, size_t hlen,
 	return copy_user(to, rest, len);
 }
 
-static bool place_pieces(const struct crosstalk_rx *rx, size_t hlen,
-			 const struct virtio_net_hdr_mrg_rxbuf *vnet,
-			 const struct crosstalk_frame *frame,
-			 const struct crosstalk_chain *chain,
-			 const struct vhost_net_virtqueue *tx)
+/* Any stretches and segments.  Not inlined: few frames need its stack. */
+static noinline bool place_pieces(const struct crosstalk_rx *rx, size_t hlen,
+				  const struct crosstalk_frame *frame,
+				  const struct crosstalk_chain *chain,
+				  const struct vhost_net_virtqueue *tx)
 {
 	struct sink sink = { .piece = rx->pieces };
+	struct virtio_net_hdr_mrg_rxbuf vnet;
 
-	sink_write(&sink, vnet, hlen);
+	make_vnet(&vnet, frame, rx);
+	sink_write(&sink, &vnet, hlen);
 	sink_write(&sink, frame->head, frame->head_len);
 	return frame->len <= frame->head_len ||
 	       likely(sink_write_user(&sink, tx->vq.iov, chain->out,
@@ -398,21 +492,226 @@ static bool place_pieces(const struct crosstalk_rx *rx, size_t hlen,
 				      frame->len - frame->head_len));
 }
 
-static bool place_frame(struct crosstalk_rx *rx, size_t hlen,
+static bool place_frame(const struct crosstalk_rx *rx, size_t hlen,
 			const struct crosstalk_frame *frame,
 			const struct crosstalk_chain *chain,
 			const struct vhost_net_virtqueue *tx)
 {
 	size_t done = tx->sock_hlen + frame->head_len;
-	struct virtio_net_hdr_mrg_rxbuf vnet;
 
-	crosstalk_frame_vnet(frame, &vnet);
-	vnet.num_buffers = cpu_to_vq16(&rx->nvq->vq, rx->nr_chains);
 	if (likely(rx->nr_pieces == 1 && chain->out == 1 &&
 		   frame->len > frame->head_len))
-		return place_flat(rx->pieces[0].addr, hlen, &vnet, frame,
+		return place_flat(rx, hlen, frame,
 				  tx->vq.iov[0].iov_base + done);
-	return place_pieces(rx, hlen, &vnet, frame, chain, tx);
+	return place_pieces(rx, hlen, frame, chain, tx);
+}
+
+/* Finds buffers: each stretch of bytes in its own, each page in a whole one. */
+static enum crosstalk_rx_result
+plan_remap(struct crosstalk_rx *rx, const struct crosstalk_remap *remap,
+	   size_t hlen, unsigned long *to)
+{
+	const struct crosstalk_remap_part *part = remap->part;
+	enum crosstalk_rx_result ret;
+	unsigned int pages;
+
+	crosstalk_rx_begin(rx);
+	ret = crosstalk_rx_more(rx, hlen + remap->head + part->len);
+	while (!ret && ++part < remap->part + remap->nr_parts) {
+		if (!part->whole) {
+			ret = crosstalk_rx_more(rx, part->len);
+			continue;
+		}
+		pages = part->len / PAGE_SIZE;
+		ret = crosstalk_rx_pages(rx, to, pages);
+		to += pages;
+	}
+	crosstalk_rx_end(rx);
+	if (rx->nr_pieces > CROSSTALK_REMAP_PIECES)
+		ret = CROSSTALK_RX_TOO_LARGE;
+	return ret;
+}
+
+/* Keeps where the stretches of bytes go. */
+static void keep_pieces(struct crosstalk_remap *remap,
+			const struct crosstalk_rx *rx)
+{
+	unsigned int i;
+
+	for (i = 0; i < rx->nr_pieces; i++) {
+		remap->pieces[i].addr = (unsigned long)rx->pieces[i].addr;
+		remap->pieces[i].len = rx->pieces[i].len;
+	}
+	remap->nr_pieces = rx->nr_pieces;
+}
+
+static bool has_pieces(const struct crosstalk_remap *remap,
+		       const struct crosstalk_rx *rx)
+{
+	unsigned int i;
+
+	if (rx->nr_pieces != remap->nr_pieces)
+		return false;
+	for (i = 0; i < rx->nr_pieces; i++)
+		if (remap->pieces[i].addr != (unsigned long)rx->pieces[i].addr ||
+		    remap->pieces[i].len != rx->pieces[i].len)
+			return false;
+	return true;
+}
+
+/* From now on they are the kernel's addresses of the pages that are held. */
+static void use_pages(const struct crosstalk_remap *remap,
+		      struct crosstalk_rx *rx)
+{
+	unsigned int i;
+
+	for (i = 0; i < rx->nr_pieces; i++)
+		rx->pieces[i].addr = page_address(remap->pieces[i].page) +
+				     offset_in_page(remap->pieces[i].addr);
+}
+
+/* All but the pages. */
+static bool place_remapped(struct crosstalk_rx *rx, size_t hlen,
+			   const struct crosstalk_frame *frame,
+			   const struct crosstalk_chain *chain,
+			   const struct crosstalk_remap *remap,
+			   const struct vhost_net_virtqueue *tx)
+{
+	struct sink sink = { .piece = rx->pieces };
+	struct virtio_net_hdr_mrg_rxbuf vnet;
+	unsigned int i;
+
+	make_vnet(&vnet, frame, rx);
+	sink_write(&sink, &vnet, hlen);
+	sink_write(&sink, frame->head, remap->head);
+	for (i = 0; i < remap->nr_parts; i++) {
+		const struct crosstalk_remap_part *part = &remap->part[i];
+
+		if (!part->whole && part->len &&
+		    !sink_write_user(&sink, tx->vq.iov, chain->out, part->skip,
+				     part->len))
+			return false;
+	}
+	return true;
+}
+
+static __always_inline void finish_frame(struct crosstalk_endpoint *ep, size_t len)
+{
+	struct crosstalk_push *push = &ep->push;
+
+	crosstalk_rx_commit(&push->rx);
+	push->bytes += len;
+	push->frames++;
+	if (++push->unseen >= PUBLISH_FRAMES) {
+		crosstalk_rx_publish(&push->rx);
+		push->unseen = 0;
+	}
+	ep->park.since = 0;
+	ep->remap.copy_next = false;
+}
+
+/* The last buffers belong to frames that came before, by the tap. */
+static bool is_late(const struct crosstalk_rx *rx)
+{
+	return unlikely(crosstalk_rx_room(rx) <
+			rx->nr_chains + VHOST_NET_BATCH) &&
+	       has_backlog(rx->nvq);
+}
+
+/*
+ * Whether the buffers that were found before the queue was suspended are still
+ * theirs; rx->mutex kept the ring.  If pages have left the mirror they are looked
+ * for once more: those of the ring may be among them, and have moved.
+ */
+static bool is_planned(struct crosstalk_rx *rx,
+		       const struct crosstalk_remap *remap, size_t hlen,
+		       unsigned long changes)
+{
+	unsigned long to[GUESTRAM_SHARE_MAX];
+
+	if (likely(rx->mirror->changes == changes))
+		return true;
+	return !plan_remap(rx, remap, hlen, to) && has_pieces(remap, rx) &&
+	       !memcmp(to, remap->to, remap->nr_pages * sizeof(*to));
+}
+
+/* The queue is open again, and the pages have their contents if @done. */
+static enum crosstalk_push_result
+finish_remapped(struct crosstalk_endpoint *ep,
+		const struct crosstalk_frame *frame,
+		const struct crosstalk_chain *chain,
+		struct crosstalk_verdict *v, unsigned long changes, bool done)
+{
+	struct vhost_net_virtqueue *tx = &ep->net->vqs[VHOST_NET_VQ_TX];
+	struct crosstalk_remap *remap = &ep->remap;
+	struct crosstalk_rx *rx = &ep->push.rx;
+	size_t hlen = rx->nvq->sock_hlen;
+
+	/* It can take any time: the caller asks again for what may have changed. */
+	if (unlikely(crosstalk_verdict_is_over(v, jiffies) ||
+		     crosstalk_verdict_tapped(v)))
+		return CROSSTALK_PUSH_FAULT;
+	if (!done)
+		return CROSSTALK_PUSH_COPY;
+
+	if (is_late(rx))
+		return CROSSTALK_PUSH_SLOW;
+	if (unlikely(!is_planned(rx, remap, hlen, changes))) {
+		remap->copy_next = true;
+		return CROSSTALK_PUSH_COPY;
+	}
+	use_pages(remap, rx);
+	if (unlikely(!place_remapped(rx, hlen, frame, chain, remap, tx)))
+		return CROSSTALK_PUSH_FAULT;
+
+	ep->stats.tx_remap_pages += remap->shared;
+	ep->stats.tx_remap_bytes += (u64)remap->shared * PAGE_SIZE;
+	finish_frame(ep, frame->len);
+	return CROSSTALK_PUSH_OK;
+}
+
+/*
+ * Places a frame whose pages are remapped.  What is no whole page is copied to
+ * pages that guestram names, too: those that were shared before are in no
+ * mirror, and the receiver's worker need not be waited for.
+ */
+static noinline enum crosstalk_push_result
+push_remapped(struct crosstalk_endpoint *ep,
+	      const struct crosstalk_frame *frame,
+	      const struct crosstalk_chain *chain, struct crosstalk_verdict *v)
+{
+	struct crosstalk_remap *remap = &ep->remap;
+	struct crosstalk_push *push = &ep->push;
+	struct crosstalk_rx *rx = &push->rx;
+	enum crosstalk_push_result ret;
+	unsigned long changes;
+	bool done;
+
+	switch (plan_remap(rx, remap, rx->nvq->sock_hlen, remap->to)) {
+	case CROSSTALK_RX_OK:
+		break;
+	case CROSSTALK_RX_MISSING:
+		return wait_for_fill(ep, push->peer, rx->missing, 0);
+	default:
+		return CROSSTALK_PUSH_COPY;
+	}
+	/* A copy would be late, too. */
+	if (is_late(rx))
+		return CROSSTALK_PUSH_SLOW;
+
+	keep_pieces(remap, rx);
+	changes = rx->mirror->changes;
+	suspend(push);
+	done = crosstalk_remap_share(ep, push->peer, &v->remap);
+	/* Pages may have left the mirror: the copy may have to wait for them. */
+	remap->copy_next = !done;
+	/* It waits for other processors, which can take longer than an answer holds. */
+	crosstalk_verdict_renew(&ep->detect, v);
+	ret = resume(ep);
+	if (likely(!ret))
+		ret = finish_remapped(ep, frame, chain, v, changes, done);
+	crosstalk_remap_disown(ep);
+	return ret;
 }
 
 /**
@@ -420,14 +719,17 @@ static bool place_frame(struct crosstalk_rx *rx, size_t hlen,
  * @ep: sender
  * @frame: parsed beginning of the frame
  * @chain: its chain, in the sender's vq->iov
+ * @v: its verdict, which has the route that the queue was opened by
  *
- * Context: between open and close.
- * Return: CROSSTALK_PUSH_OK, or what is in the way; then nothing was consumed.
+ * Context: between open and close; may sleep if the frame's pages are remapped.
+ * Return: CROSSTALK_PUSH_OK, or what is in the way; then nothing was consumed,
+ * and the queue may have been closed.
  */
 enum crosstalk_push_result
 crosstalk_push_frame(struct crosstalk_endpoint *ep,
 		     const struct crosstalk_frame *frame,
-		     const struct crosstalk_chain *chain)
+		     const struct crosstalk_chain *chain,
+		     struct crosstalk_verdict *v)
 {
 	struct vhost_net_virtqueue *tx = &ep->net->vqs[VHOST_NET_VQ_TX];
 	struct crosstalk_push *push = &ep->push;
@@ -435,140 +737,23 @@ crosstalk_push_frame(struct crosstalk_endpoint *ep,
 	size_t hlen = rx->nvq->sock_hlen;
 	enum crosstalk_push_result ret;
 
+	if (unlikely(crosstalk_remap_mode()) &&
+	    crosstalk_remap_scan(ep, frame, chain, &v->remap)) {
+		ret = push_remapped(ep, frame, chain, v);
+		if (ret != CROSSTALK_PUSH_COPY)
+			return ret;
+	}
+
 	ret = reserve(ep, hlen + frame->len);
 	if (unlikely(ret))
 		return ret;
 
-	/* The last buffers belong to frames that came before, by the tap. */
-	if (unlikely(crosstalk_rx_room(rx) < rx->nr_chains + VHOST_NET_BATCH) &&
-	    has_backlog(rx->nvq))
+	if (is_late(rx))
 		return CROSSTALK_PUSH_SLOW;
 
 	if (unlikely(!place_frame(rx, hlen, frame, chain, tx)))
 		return CROSSTALK_PUSH_FAULT;
 
-	crosstalk_rx_commit(rx);
-	push->bytes += frame->len;
-	push->frames++;
-	if (++push->unseen >= PUBLISH_FRAMES) {
-		crosstalk_rx_publish(rx);
-		push->unseen = 0;
-	}
-	ep->park.since = 0;
+	finish_frame(ep, frame->len);
 	return CROSSTALK_PUSH_OK;
-}
-
-static int fill(struct crosstalk_endpoint *ep, const void __user *addr,
-		size_t len)
-{
-	return crosstalk_mirror_fill(ep->mirror, (unsigned long)addr, len);
-}
-
-static int fill_ring(struct crosstalk_endpoint *ep, struct vhost_virtqueue *vq)
-{
-	int ret;
-
-	/* The event indices lie behind the rings' last entries. */
-	ret = fill(ep, vq->desc, vq->num * sizeof(*vq->desc));
-	if (!ret)
-		ret = fill(ep, vq->avail,
-			   offsetof(struct vring_avail, ring[vq->num + 1]));
-	if (!ret)
-		ret = fill(ep, vq->used,
-			   offsetof(struct vring_used, ring[vq->num]) +
-			   sizeof(__virtio16));
-	return ret;
-}
-
-/* Mirrors a chain's buffers, and takes what that cost off *@left. */
-static int fill_chain(struct crosstalk_endpoint *ep,
-		      const struct vhost_virtqueue *vq,
-		      const struct crosstalk_chain *chain, size_t *left)
-{
-	unsigned int i;
-	int ret = 0;
-
-	/* Nothing to receive into: vhost refuses it, and rests there. */
-	if (chain->out || !chain->in)
-		return -EINVAL;
-
-	for (i = 0; i < chain->in && *left && !ret; i++) {
-		size_t size = min3(vq->iov[i].iov_len, *left,
-				   (size_t)FILL_CHAIN);
-
-		ret = fill(ep, vq->iov[i].iov_base, size);
-		/* The smallest of buffers costs a page. */
-		*left -= min(*left, max_t(size_t, size, PAGE_SIZE));
-		cond_resched();
-	}
-	return ret;
-}
-
-/*
- * Mirrors the buffers that are posted; the ring stays as it is.  A guest can
- * post the same memory over and over, and while this runs: there is an end to
- * what is done for it, a ring at most.
- */
-static void fill_buffers(struct crosstalk_endpoint *ep,
-			 struct vhost_virtqueue *vq)
-{
-	u16 last_avail_idx = vq->last_avail_idx;
-	struct crosstalk_chain chain = {};
-	unsigned int chains = vq->num;
-	size_t left = FILL_BYTES;
-
-	do {
-		if (crosstalk_vring_fetch(vq, &chain) <= 0 ||
-		    fill_chain(ep, vq, &chain, &left))
-			break;
-		cond_resched();
-	} while (left && --chains && !READ_ONCE(ep->dead) &&
-		 !fatal_signal_pending(current));
-
-	vq->last_avail_idx = last_avail_idx;
-}
-
-static bool refresh_mirror(struct crosstalk_endpoint *ep)
-{
-	struct crosstalk_mirror *mirror;
-
-	if (ep->mirror && ep->mirror->mni.mm == current->mm)
-		return true;
-
-	mirror = crosstalk_mirror_get();
-	if (IS_ERR(mirror))
-		return false;
-
-	swap(mirror, ep->mirror);
-	ep->ring.mirror = NULL;
-	if (mirror)
-		crosstalk_mirror_put(mirror);
-	return true;
-}
-
-/**
- * crosstalk_push_prepare() - make a receiver's queue ready for senders
- * @ep: receiver
- *
- * Fills the mirror with the ring and the posted buffers if a sender asked for
- * it.  Whoever waits is then woken by the caller.
- *
- * Context: the receiver's worker, rx->mutex held; may fault and sleep.
- */
-void crosstalk_push_prepare(struct crosstalk_endpoint *ep)
-{
-	struct vhost_virtqueue *vq = &ep->net->vqs[VHOST_NET_VQ_RX].vq;
-
-	if (!READ_ONCE(ep->want_fill))
-		return;
-	WRITE_ONCE(ep->want_fill, false);
-	if (!vq->private_data || vq->iotlb || !refresh_mirror(ep))
-		return;
-
-	/* What a sender missed may be a page of an indirect table. */
-	if (ep->fill_addr)
-		crosstalk_mirror_fill(ep->mirror, ep->fill_addr, 1);
-	if (!fill_ring(ep, vq))
-		fill_buffers(ep, vq);
-	ep->stats.rx_fills++;
 }

@@ -13,6 +13,7 @@ struct crosstalk_chain;
 struct crosstalk_endpoint;
 struct crosstalk_frame;
 struct crosstalk_route;
+struct crosstalk_verdict;
 struct eventfd_ctx;
 
 /* After this much is placed the queue is closed: preemption was off. */
@@ -27,13 +28,15 @@ enum crosstalk_push_result {
 	CROSSTALK_PUSH_UNFIT,	/* this receiver cannot have this frame */
 	CROSSTALK_PUSH_HELD,	/* its flow has just been put on the slow path */
 	CROSSTALK_PUSH_FAULT,	/* the sender's memory must be faulted in */
+	CROSSTALK_PUSH_COPY,	/* not to be remapped (inside push.c) */
 };
 
 /**
  * struct crosstalk_push - the sending side of the direct path
  * @peer: receiver whose queue is open, or NULL; between open and close RCU is
  * held, its rx->mutex is held, its mirror is locked, page faults are disabled
- * @route: by which it was opened; kept by RCU
+ * @route: by which it was opened; kept by RCU, and by its verdict while a frame
+ * of it is placed
  * @bytes: placed since the queue was opened
  * @frames: the same in frames
  * @unseen: frames placed since the used index was published
@@ -71,7 +74,8 @@ crosstalk_push_open(struct crosstalk_endpoint *ep,
 enum crosstalk_push_result
 crosstalk_push_frame(struct crosstalk_endpoint *ep,
 		     const struct crosstalk_frame *frame,
-		     const struct crosstalk_chain *chain);
+		     const struct crosstalk_chain *chain,
+		     struct crosstalk_verdict *v);
 void __crosstalk_push_close(struct crosstalk_endpoint *ep);
 bool crosstalk_push_backlog(const struct crosstalk_push *push);
 void crosstalk_push_prepare(struct crosstalk_endpoint *ep);

@@ -67,10 +67,14 @@ EP_COUNTER(tx_fast_packets);
 EP_COUNTER(tx_fast_bytes);
 EP_COUNTER(tx_parks);
 EP_COUNTER(tx_settles);
+EP_COUNTER(tx_remap_pages);
+EP_COUNTER(tx_remap_bytes);
+EP_COUNTER(tx_remap_faults);
 EP_COUNTER(rx_fast_packets);
 EP_COUNTER(rx_fast_bytes);
 EP_COUNTER(rx_fast_notify);
 EP_COUNTER(rx_fills);
+EP_COUNTER(rx_remap_faults);
 
 static ssize_t rx_kicks_show(struct crosstalk_endpoint *ep,
 			     const struct ep_attribute *attr, char *buf)
@@ -228,10 +232,14 @@ static struct attribute *ep_attrs[] = {
 	&ep_counter_tx_fast_bytes.ep_attr.attr,
 	&ep_counter_tx_parks.ep_attr.attr,
 	&ep_counter_tx_settles.ep_attr.attr,
+	&ep_counter_tx_remap_pages.ep_attr.attr,
+	&ep_counter_tx_remap_bytes.ep_attr.attr,
+	&ep_counter_tx_remap_faults.ep_attr.attr,
 	&ep_counter_rx_fast_packets.ep_attr.attr,
 	&ep_counter_rx_fast_bytes.ep_attr.attr,
 	&ep_counter_rx_fast_notify.ep_attr.attr,
 	&ep_counter_rx_fills.ep_attr.attr,
+	&ep_counter_rx_remap_faults.ep_attr.attr,
 	&ep_attr_rx_kicks.attr,
 	NULL,
 };

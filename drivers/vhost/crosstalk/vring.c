@@ -95,14 +95,8 @@ static int translate(struct walk *walk, u64 addr, u32 len, bool write)
 	return 0;
 }
 
-/* A descriptor as two words, each of which is loaded once. */
-union raw_desc {
-	struct vring_desc desc;
-	u64 word[2];
-};
-
 static void decode_desc(struct vhost_virtqueue *vq, struct desc *desc,
-			const struct vring_desc *raw)
+			const struct crosstalk_desc *raw)
 {
 	desc->addr = vq64_to_cpu(vq, raw->addr);
 	desc->len = vq32_to_cpu(vq, raw->len);
@@ -114,15 +108,15 @@ static int read_desc(struct vhost_virtqueue *vq, struct desc *desc,
 		     const struct vring_desc __user *from)
 {
 	const u64 __user *word = (const u64 __user *)from;
-	union raw_desc raw;
+	struct crosstalk_desc raw;
 
 	if (unlikely(!user_read_access_begin(from, sizeof(*from))))
 		return -EFAULT;
-	unsafe_get_user(raw.word[0], &word[0], fault);
-	unsafe_get_user(raw.word[1], &word[1], fault);
+	unsafe_get_user(raw.word0, &word[0], fault);
+	unsafe_get_user(raw.word1, &word[1], fault);
 	user_read_access_end();
 
-	decode_desc(vq, desc, &raw.desc);
+	decode_desc(vq, desc, &raw);
 	return 0;
 
 fault:
@@ -135,7 +129,7 @@ static int read_head(struct vhost_virtqueue *vq, struct crosstalk_chain *chain,
 		     struct desc *desc)
 {
 	const u64 __user *word;
-	union raw_desc raw;
+	struct crosstalk_desc raw;
 	__virtio16 head;
 
 	/* vhost checked the rings' addresses when it got them. */
@@ -150,11 +144,11 @@ static int read_head(struct vhost_virtqueue *vq, struct crosstalk_chain *chain,
 		return -EINVAL;
 	}
 	word = (const u64 __user *)(vq->desc + chain->head);
-	unsafe_get_user(raw.word[0], &word[0], fault);
-	unsafe_get_user(raw.word[1], &word[1], fault);
+	unsafe_get_user(raw.word0, &word[0], fault);
+	unsafe_get_user(raw.word1, &word[1], fault);
 	user_read_access_end();
 
-	decode_desc(vq, desc, &raw.desc);
+	decode_desc(vq, desc, &raw);
 	return 0;
 
 fault:
@@ -166,7 +160,7 @@ fault:
 static int read_indirect_desc(struct walk *walk, struct desc *desc, u64 addr)
 {
 	struct vhost_virtqueue *vq = walk->vq;
-	struct vring_desc raw;
+	struct crosstalk_desc raw;
 	size_t done = 0;
 	int ret;
 
@@ -327,9 +321,12 @@ static __always_inline int refresh_avail_idx(struct vhost_virtqueue *vq)
 	return 1;
 }
 
-/* The rest of a chain that is more than one plain buffer. */
-static int fetch_chain(struct vhost_virtqueue *vq,
-		       struct crosstalk_chain *chain, struct desc *desc)
+/*
+ * The rest of a chain that is more than one plain buffer.  @desc goes by value,
+ * so that the caller has it in registers.
+ */
+static noinline int fetch_chain(struct vhost_virtqueue *vq,
+				struct crosstalk_chain *chain, struct desc desc)
 {
 	struct walk walk = {
 		.vq = vq,
@@ -340,22 +337,22 @@ static int fetch_chain(struct vhost_virtqueue *vq,
 	int ret;
 
 	for (;;) {
-		if (desc->flags & VRING_DESC_F_INDIRECT)
-			ret = add_indirect(&walk, desc);
+		if (desc.flags & VRING_DESC_F_INDIRECT)
+			ret = add_indirect(&walk, &desc);
 		else
-			ret = add_buffer(&walk, desc);
+			ret = add_buffer(&walk, &desc);
 		if (unlikely(ret))
 			return ret;
-		if (!(desc->flags & VRING_DESC_F_NEXT))
+		if (!(desc.flags & VRING_DESC_F_NEXT))
 			return 0;
 
-		if (unlikely(desc->next >= vq->num))
+		if (unlikely(desc.next >= vq->num))
 			return -EINVAL;
 		/* A chain longer than the ring is a loop. */
 		if (unlikely(++found > vq->num))
 			return -EINVAL;
 
-		ret = read_desc(vq, desc, vq->desc + desc->next);
+		ret = read_desc(vq, &desc, vq->desc + desc.next);
 		if (unlikely(ret))
 			return ret;
 	}
@@ -413,7 +410,7 @@ int crosstalk_vring_fetch(struct vhost_virtqueue *vq,
 	if (unlikely(!fetch_plain(vq, chain, &desc))) {
 		chain->out = 0;
 		chain->out_len = 0;
-		ret = fetch_chain(vq, chain, &desc);
+		ret = fetch_chain(vq, chain, desc);
 		if (unlikely(ret))
 			return ret;
 	}

@@ -2,12 +2,44 @@
 #ifndef _CROSSTALK_VRING_H
 #define _CROSSTALK_VRING_H
 
+#include <linux/build_bug.h>
 #include <linux/types.h>
+#include <linux/virtio_types.h>
+#include <linux/virtio_ring.h>
 
 struct vhost_iotlb_map;
 struct vhost_dev;
 struct vhost_virtqueue;
 struct vring_used_elem;
+
+/**
+ * struct crosstalk_desc - copy of a descriptor, in the ring's byte order
+ * @addr: see struct vring_desc
+ * @word0: the same, as a word that can be loaded once
+ * @len: see struct vring_desc
+ * @flags: likewise
+ * @next: likewise
+ * @word1: all three of them, as a word that can be loaded once
+ *
+ * For struct vring_desc, which is aligned to 16, each function that has one
+ * would align its stack; so it would for an array of two words.
+ */
+struct crosstalk_desc {
+	union {
+		__virtio64 addr;
+		u64 word0;
+	};
+	union {
+		struct {
+			__virtio32 len;
+			__virtio16 flags;
+			__virtio16 next;
+		};
+		u64 word1;
+	};
+};
+
+static_assert(sizeof(struct crosstalk_desc) == sizeof(struct vring_desc));
 
 /**
  * struct crosstalk_chain - a descriptor chain that was fetched from a ring

@@ -14,6 +14,7 @@
 #include <linux/export.h>
 #include <linux/overflow.h>
 
+#include "vring.h"
 #include "vring_remote.h"
 
 static void *at(struct crosstalk_rx *rx, struct crosstalk_mirror_cursor *cursor,
@@ -36,37 +37,46 @@ static bool is_known(const struct crosstalk_rx_ring *ring,
 	       ring->used_addr == vq->used && ring->num == vq->num;
 }
 
-/*
- * Where a table of the ring is; *@plain becomes false if its pages do not follow
- * one another there.  Returns NULL if one is missing.
- */
-static void *find_table(struct crosstalk_rx *rx, const void __user *table,
-			size_t len, bool *plain)
+/* Where a table of the ring is.  Returns false if a page of it is missing. */
+static bool find_table(struct crosstalk_rx *rx, const void __user *user,
+		       size_t len, struct crosstalk_rx_table *table)
 {
-	unsigned long addr = (unsigned long)table;
-	unsigned long end = addr + len;
-	void *first = NULL;
-	void *next = NULL;
+	unsigned long addr = (unsigned long)user;
+	enum crosstalk_rx_layout layout;
+	unsigned int nr;
+	void *kaddr;
 
-	while (addr < end) {
-		void *kaddr = crosstalk_mirror_lookup(rx->mirror, addr);
-		size_t size = PAGE_SIZE - offset_in_page(addr);
-
+	layout = CROSSTALK_RX_FLAT;
+	table->skip = offset_in_page(addr);
+	len += table->skip;
+	addr -= table->skip;
+	for (nr = 0; nr * PAGE_SIZE < len; nr++, addr += PAGE_SIZE) {
+		kaddr = crosstalk_mirror_lookup(rx->mirror, addr);
 		if (unlikely(!kaddr)) {
 			rx->missing = addr;
-			return NULL;
+			return false;
 		}
-		if (!first)
-			first = kaddr;
-		else if (kaddr != next)
-			*plain = false;
-		next = kaddr + size;
-		addr += size;
+		if (nr == CROSSTALK_RX_TABLE_PAGES) {
+			layout = CROSSTALK_RX_FAR;
+			break;
+		}
+		table->page[nr] = kaddr;
+		if (nr && kaddr != table->page[nr - 1] + PAGE_SIZE)
+			layout = CROSSTALK_RX_PAGED;
 	}
-	return first;
+	rx->ring->layout = min(rx->ring->layout, layout);
+	return true;
 }
 
-static enum crosstalk_rx_result find_ring(struct crosstalk_rx *rx)
+static __always_inline void *table_at(const struct crosstalk_rx_table *table,
+				      unsigned int offset)
+{
+	offset += table->skip;
+	return table->page[offset >> PAGE_SHIFT] + offset_in_page(offset);
+}
+
+/* Apart from who asks for it each time, and finds what it has found before. */
+static noinline enum crosstalk_rx_result find_ring(struct crosstalk_rx *rx)
 {
 	struct vhost_virtqueue *vq = &rx->nvq->vq;
 	struct crosstalk_rx_ring *ring = rx->ring;
@@ -94,17 +104,19 @@ static enum crosstalk_rx_result find_ring(struct crosstalk_rx *rx)
 		     !ring->used_flags || !ring->used_idx))
 		return CROSSTALK_RX_MISSING;
 
-	ring->plain = true;
-	ring->descs = find_table(rx, vq->desc, vq->num * sizeof(*vq->desc),
-				 &ring->plain);
-	ring->heads = find_table(rx, vq->avail->ring,
+	ring->layout = CROSSTALK_RX_FLAT;
+	if (unlikely(!find_table(rx, vq->desc, vq->num * sizeof(*vq->desc),
+				 &ring->desc_table) ||
+		     !find_table(rx, vq->avail->ring,
 				 vq->num * sizeof(*vq->avail->ring),
-				 &ring->plain);
-	ring->elems = find_table(rx, vq->used->ring,
+				 &ring->head_table) ||
+		     !find_table(rx, vq->used->ring,
 				 vq->num * sizeof(*vq->used->ring),
-				 &ring->plain);
-	if (unlikely(!ring->descs || !ring->heads || !ring->elems))
+				 &ring->elem_table)))
 		return CROSSTALK_RX_MISSING;
+	ring->descs = table_at(&ring->desc_table, 0);
+	ring->heads = table_at(&ring->head_table, 0);
+	ring->elems = table_at(&ring->elem_table, 0);
 
 	ring->mirror = rx->mirror;
 	ring->changes = rx->mirror->changes;
@@ -189,6 +201,20 @@ static bool add_piece(struct crosstalk_rx *rx, void *kaddr, u32 size)
 	return true;
 }
 
+/* Where it is in the mirror does not matter: a piece is in one page. */
+static bool add_user_piece(struct crosstalk_rx *rx, unsigned long addr, u32 size)
+{
+	struct crosstalk_rx_piece *piece = &rx->pieces[rx->nr_pieces];
+
+	if (unlikely(rx->nr_pieces == CROSSTALK_RX_PIECES))
+		return false;
+
+	piece->addr = (void *)addr;
+	piece->len = size;
+	rx->nr_pieces++;
+	return true;
+}
+
 /* Adds user memory to the frame's pieces, one for each run of pages. */
 static enum crosstalk_rx_result add_user_pages(struct crosstalk_rx *rx,
 					       unsigned long addr, u64 len)
@@ -198,6 +224,11 @@ static enum crosstalk_rx_result add_user_pages(struct crosstalk_rx *rx,
 
 	for (; len; addr += size, len -= size) {
 		size = min_t(u64, len, PAGE_SIZE - offset_in_page(addr));
+		if (rx->unmirrored) {
+			if (!add_user_piece(rx, addr, size))
+				return CROSSTALK_RX_TOO_LARGE;
+			continue;
+		}
 		kaddr = crosstalk_mirror_lookup(rx->mirror, addr);
 		if (unlikely(!kaddr)) {
 			rx->missing = addr;
@@ -260,18 +291,18 @@ static enum crosstalk_rx_result add_buffer(struct crosstalk_rx *rx, u64 addr,
 	return CROSSTALK_RX_OK;
 }
 
-static void load_desc(const struct vhost_virtqueue *vq, struct vring_desc *to,
-		      const struct vring_desc *from)
+static __always_inline void load_desc(struct crosstalk_desc *to,
+				      const void *from)
 {
-	/* The guest may be writing it: each field is read once. */
-	to->addr = READ_ONCE(from->addr);
-	to->len = READ_ONCE(from->len);
-	to->flags = READ_ONCE(from->flags);
-	to->next = READ_ONCE(from->next);
+	const u64 *word = from;
+
+	/* The guest may be writing it: each word is read once. */
+	to->word0 = READ_ONCE(word[0]);
+	to->word1 = READ_ONCE(word[1]);
 }
 
 static enum crosstalk_rx_result add_desc(struct crosstalk_rx *rx,
-					 const struct vring_desc *desc,
+					 const struct crosstalk_desc *desc,
 					 size_t *want)
 {
 	const struct vhost_virtqueue *vq = &rx->nvq->vq;
@@ -289,7 +320,7 @@ static enum crosstalk_rx_result add_desc(struct crosstalk_rx *rx,
 
 /* Read in order, as vhost and vring.c do. */
 static enum crosstalk_rx_result add_indirect(struct crosstalk_rx *rx,
-					     const struct vring_desc *table,
+					     const struct crosstalk_desc *table,
 					     size_t *want)
 {
 	const struct vhost_virtqueue *vq = &rx->nvq->vq;
@@ -299,7 +330,7 @@ static enum crosstalk_rx_result add_indirect(struct crosstalk_rx *rx,
 	struct crosstalk_mirror_cursor cursor;
 	const struct vring_desc *from;
 	enum crosstalk_rx_result ret;
-	struct vring_desc desc;
+	struct crosstalk_desc desc;
 	u64 last;
 
 	if (unlikely(!len || len % sizeof(desc) || count > USHRT_MAX + 1 ||
@@ -325,7 +356,7 @@ static enum crosstalk_rx_result add_indirect(struct crosstalk_rx *rx,
 		if (unlikely(!IS_ALIGNED((unsigned long)from, sizeof(desc))))
 			return CROSSTALK_RX_TOO_LARGE;
 
-		load_desc(vq, &desc, from);
+		load_desc(&desc, from);
 		if (unlikely(desc.flags &
 			     cpu_to_vq16(vq, VRING_DESC_F_INDIRECT)))
 			return CROSSTALK_RX_BAD;
@@ -345,7 +376,7 @@ static enum crosstalk_rx_result add_chain(struct crosstalk_rx *rx, u16 head,
 	struct vhost_virtqueue *vq = &rx->nvq->vq;
 	const struct vring_desc *from;
 	enum crosstalk_rx_result ret;
-	struct vring_desc desc;
+	struct crosstalk_desc desc;
 	unsigned int found = 0;
 	unsigned int i = head;
 
@@ -357,7 +388,7 @@ static enum crosstalk_rx_result add_chain(struct crosstalk_rx *rx, u16 head,
 		if (unlikely(!from))
 			return CROSSTALK_RX_MISSING;
 
-		load_desc(vq, &desc, from);
+		load_desc(&desc, from);
 		if (desc.flags & cpu_to_vq16(vq, VRING_DESC_F_INDIRECT))
 			ret = add_indirect(rx, &desc, want);
 		else
@@ -387,22 +418,14 @@ static enum crosstalk_rx_result find_used(struct crosstalk_rx *rx,
 	return CROSSTALK_RX_OK;
 }
 
-/* Adds the next chain, whatever it looks like. */
-static noinline enum crosstalk_rx_result take_chain(struct crosstalk_rx *rx,
-						    size_t *want)
+/* Which chain entry @idx of the available ring has, and where its element goes. */
+static enum crosstalk_rx_result find_head(struct crosstalk_rx *rx,
+					  struct crosstalk_rx_chain *chain,
+					  u16 idx)
 {
-	struct crosstalk_rx_chain *chain = &rx->chains[rx->nr_chains];
 	struct vhost_virtqueue *vq = &rx->nvq->vq;
-	u16 idx = vq->last_avail_idx + rx->nr_chains;
 	enum crosstalk_rx_result ret;
 	const __virtio16 *entry;
-	size_t before = *want;
-
-	if (idx == vq->avail_idx) {
-		ret = refresh_avail_idx(rx);
-		if (unlikely(ret))
-			return ret;
-	}
 
 	ret = find_used(rx, chain);
 	if (unlikely(ret))
@@ -413,6 +436,29 @@ static noinline enum crosstalk_rx_result take_chain(struct crosstalk_rx *rx,
 		return CROSSTALK_RX_MISSING;
 
 	chain->head = vq16_to_cpu(vq, READ_ONCE(*entry));
+	return CROSSTALK_RX_OK;
+}
+
+/* Adds the next chain, whatever it looks like. */
+static noinline enum crosstalk_rx_result take_chain(struct crosstalk_rx *rx,
+						    size_t *want)
+{
+	struct crosstalk_rx_chain *chain = &rx->chains[rx->nr_chains];
+	struct vhost_virtqueue *vq = &rx->nvq->vq;
+	u16 idx = vq->last_avail_idx + rx->nr_chains;
+	enum crosstalk_rx_result ret;
+	size_t before = *want;
+
+	if (idx == vq->avail_idx) {
+		ret = refresh_avail_idx(rx);
+		if (unlikely(ret))
+			return ret;
+	}
+
+	ret = find_head(rx, chain, idx);
+	if (unlikely(ret))
+		return ret;
+
 	ret = add_chain(rx, chain->head, want);
 	if (unlikely(ret))
 		return ret;
@@ -423,11 +469,55 @@ static noinline enum crosstalk_rx_result take_chain(struct crosstalk_rx *rx,
 	return CROSSTALK_RX_OK;
 }
 
-/* A descriptor as two words, each of which is loaded once. */
-union raw_desc {
-	struct vring_desc desc;
-	u64 word[2];
-};
+/* Entries of the tables; @flat is mostly known when this is compiled. */
+static __always_inline __virtio16
+head_of(const struct crosstalk_rx_ring *ring, unsigned int i, bool flat)
+{
+	const __virtio16 *heads = flat ? &ring->heads[i] :
+		table_at(&ring->head_table, i * sizeof(*heads));
+
+	return READ_ONCE(*heads);
+}
+
+static __always_inline const struct vring_desc *
+desc_of(const struct crosstalk_rx_ring *ring, unsigned int i, bool flat)
+{
+	return flat ? &ring->descs[i] :
+		      table_at(&ring->desc_table, i * sizeof(struct vring_desc));
+}
+
+/* The table begins at any multiple of 4: an element may be on two pages. */
+static __always_inline void
+find_elem(const struct crosstalk_rx_ring *ring, unsigned int i, bool flat,
+	  struct crosstalk_rx_chain *chain)
+{
+	const size_t size = sizeof(struct vring_used_elem);
+
+	if (flat) {
+		chain->used_id = &ring->elems[i].id;
+		chain->used_len = &ring->elems[i].len;
+	} else {
+		chain->used_id = table_at(&ring->elem_table, i * size);
+		chain->used_len =
+			table_at(&ring->elem_table,
+				 i * size +
+				 offsetof(struct vring_used_elem, len));
+	}
+}
+
+/* The first descriptor of entry @idx; false if that has no head of a chain. */
+static __always_inline bool
+load_raw(const struct crosstalk_rx *rx, const struct crosstalk_rx_ring *ring,
+	 u16 idx, unsigned int mask, bool flat, u16 *head, struct crosstalk_desc *raw)
+{
+	*head = vq16_to_cpu(&rx->nvq->vq, head_of(ring, idx & mask, flat));
+	if (unlikely(*head > mask))
+		return false;
+
+	/* Within the table also where the check is mispredicted. */
+	load_desc(raw, desc_of(ring, *head & mask, flat));
+	return true;
+}
 
 /*
  * Adds the next chain if it is what most are: one buffer in one region, and
@@ -436,16 +526,14 @@ union raw_desc {
  */
 static __always_inline u32 take_plain(struct crosstalk_rx *rx,
 				      struct crosstalk_rx_ring *ring,
-				      unsigned int mask, size_t want)
+				      unsigned int mask, size_t want, bool flat)
 {
 	struct crosstalk_rx_chain *chain = &rx->chains[rx->nr_chains];
 	struct vhost_virtqueue *vq = &rx->nvq->vq;
 	u16 idx = vq->last_avail_idx + rx->nr_chains;
 	const struct vhost_iotlb_map *map;
-	struct vring_used_elem *elem;
-	union raw_desc raw;
+	struct crosstalk_desc raw;
 	unsigned long addr;
-	const u64 *from;
 	void *kaddr;
 	void *next;
 	u32 size;
@@ -455,17 +543,12 @@ static __always_inline u32 take_plain(struct crosstalk_rx *rx,
 	if (unlikely(idx == vq->avail_idx && refresh_avail_idx(rx)))
 		return 0;
 
-	head = vq16_to_cpu(vq, READ_ONCE(ring->heads[idx & mask]));
-	if (unlikely(head > mask))
+	if (unlikely(!load_raw(rx, ring, idx, mask, flat, &head, &raw)))
 		return 0;
-	/* Within the table also where the check is mispredicted. */
-	from = (const u64 *)&ring->descs[head & mask];
-	raw.word[0] = READ_ONCE(from[0]);
-	raw.word[1] = READ_ONCE(from[1]);
 
-	addr = vq64_to_cpu(vq, raw.desc.addr);
-	len = min_t(size_t, vq32_to_cpu(vq, raw.desc.len), want);
-	if (raw.desc.flags != cpu_to_vq16(vq, VRING_DESC_F_WRITE) ||
+	addr = vq64_to_cpu(vq, raw.addr);
+	len = min_t(size_t, vq32_to_cpu(vq, raw.len), want);
+	if (raw.flags != cpu_to_vq16(vq, VRING_DESC_F_WRITE) ||
 	    unlikely(!len) || unlikely(find_region(rx, addr)))
 		return 0;
 	map = rx->map;
@@ -490,13 +573,22 @@ static __always_inline u32 take_plain(struct crosstalk_rx *rx,
 		append_piece(rx, next, len - size);
 	}
 
-	elem = &ring->elems[(vq->last_used_idx + rx->nr_chains) & mask];
-	chain->used_id = &elem->id;
-	chain->used_len = &elem->len;
+	find_elem(ring, (vq->last_used_idx + rx->nr_chains) & mask, flat,
+		  chain);
 	chain->head = head;
 	chain->len = len;
 	rx->nr_chains++;
 	return len;
+}
+
+/* The same where the tables are not in one stretch each. */
+static noinline u32 take_paged(struct crosstalk_rx *rx,
+			       struct crosstalk_rx_ring *ring,
+			       unsigned int mask, size_t want)
+{
+	if (unlikely(ring->layout != CROSSTALK_RX_PAGED))
+		return 0;
+	return take_plain(rx, ring, mask, want, false);
 }
 
 /**
@@ -523,7 +615,10 @@ enum crosstalk_rx_result crosstalk_rx_reserve(struct crosstalk_rx *rx,
 	rx->nr_chains = 0;
 	rx->nr_pieces = 0;
 	for (;;) {
-		taken = likely(ring->plain) ? take_plain(rx, ring, mask, len) : 0;
+		if (likely(ring->layout == CROSSTALK_RX_FLAT))
+			taken = take_plain(rx, ring, mask, len, true);
+		else
+			taken = take_paged(rx, ring, mask, len);
 		len -= taken;
 		if (unlikely(!taken)) {
 			rx->want = len;
@@ -538,6 +633,177 @@ enum crosstalk_rx_result crosstalk_rx_reserve(struct crosstalk_rx *rx,
 			     !vhost_vq_has(vq, VIRTIO_NET_F_MRG_RXBUF)))
 			return CROSSTALK_RX_TOO_LARGE;
 	}
+}
+
+static unsigned int max_chains(const struct crosstalk_rx *rx)
+{
+	return vhost_vq_has(&rx->nvq->vq, VIRTIO_NET_F_MRG_RXBUF) ?
+	       CROSSTALK_RX_CHAINS : 1;
+}
+
+/**
+ * crosstalk_rx_begin() - begin to reserve room for a frame in several steps
+ * @rx: opened ring
+ *
+ * The pieces then have user addresses, each in one page, until crosstalk_rx_end().
+ *
+ * Context: as between open and close.
+ */
+void crosstalk_rx_begin(struct crosstalk_rx *rx)
+{
+	rx->unmirrored = true;
+	rx->left = CROSSTALK_RX_DESCS;
+	rx->nr_chains = 0;
+	rx->nr_pieces = 0;
+}
+
+/**
+ * crosstalk_rx_end() - that was all, or it failed
+ * @rx: opened ring
+ *
+ * Context: as between open and close.
+ */
+void crosstalk_rx_end(struct crosstalk_rx *rx)
+{
+	rx->unmirrored = false;
+}
+
+/**
+ * crosstalk_rx_more() - find more room for the frame, in chains of its own
+ * @rx: opened ring
+ * @len: bytes, not 0; the last chain is used as far as needed
+ *
+ * Context: as between open and close.
+ * Return: CROSSTALK_RX_OK or what is in the way.
+ */
+enum crosstalk_rx_result crosstalk_rx_more(struct crosstalk_rx *rx, size_t len)
+{
+	unsigned int max = max_chains(rx);
+	enum crosstalk_rx_result ret;
+
+	for (rx->want = len; rx->want;) {
+		if (unlikely(rx->nr_chains == max))
+			return CROSSTALK_RX_TOO_LARGE;
+		ret = take_chain(rx, &rx->want);
+		if (unlikely(ret))
+			return ret;
+	}
+	return CROSSTALK_RX_OK;
+}
+
+/* The user address of a buffer, if that begins with a page and has all of it. */
+static __always_inline enum crosstalk_rx_result
+find_page(struct crosstalk_rx *rx, const struct crosstalk_desc *desc,
+	  unsigned long *addr)
+{
+	const struct vhost_virtqueue *vq = &rx->nvq->vq;
+	u64 gpa = vq64_to_cpu(vq, desc->addr);
+	const struct vhost_iotlb_map *map;
+
+	if (desc->flags != cpu_to_vq16(vq, VRING_DESC_F_WRITE) ||
+	    vq32_to_cpu(vq, desc->len) < PAGE_SIZE || find_region(rx, gpa))
+		return CROSSTALK_RX_TOO_LARGE;
+
+	map = rx->map;
+	*addr = gpa - map->start + map->addr;
+	if (map->last - gpa < PAGE_SIZE - 1 ||
+	    !(map->perm & VHOST_ACCESS_WO) || offset_in_page(*addr))
+		return CROSSTALK_RX_TOO_LARGE;
+	return CROSSTALK_RX_OK;
+}
+
+/* The next chain's first descriptor, where the ring may lie on any pages. */
+static enum crosstalk_rx_result find_desc(struct crosstalk_rx *rx,
+					  struct crosstalk_rx_chain *chain,
+					  u16 idx, struct crosstalk_desc *desc)
+{
+	struct vhost_virtqueue *vq = &rx->nvq->vq;
+	const struct vring_desc *from;
+	enum crosstalk_rx_result ret;
+
+	ret = find_head(rx, chain, idx);
+	if (ret)
+		return ret;
+	if (chain->head >= vq->num)
+		return CROSSTALK_RX_BAD;
+	from = at(rx, &rx->ring->desc, vq->desc + chain->head);
+	if (!from)
+		return CROSSTALK_RX_MISSING;
+	load_desc(desc, from);
+	return CROSSTALK_RX_OK;
+}
+
+/* The same with everything at hand; see take_plain(). */
+static __always_inline enum crosstalk_rx_result
+find_plain_desc(struct crosstalk_rx *rx, struct crosstalk_rx_chain *chain,
+		u16 idx, struct crosstalk_desc *raw)
+{
+	const struct crosstalk_rx_ring *ring = rx->ring;
+	bool flat = ring->layout == CROSSTALK_RX_FLAT;
+	struct vhost_virtqueue *vq = &rx->nvq->vq;
+	unsigned int mask = vq->num - 1;
+
+	if (unlikely(!load_raw(rx, ring, idx, mask, flat, &chain->head, raw)))
+		return CROSSTALK_RX_BAD;
+	find_elem(ring, (vq->last_used_idx + rx->nr_chains) & mask, flat,
+		  chain);
+	return CROSSTALK_RX_OK;
+}
+
+/* The next chain, for a whole page. */
+static __always_inline enum crosstalk_rx_result take_page(struct crosstalk_rx *rx,
+							  unsigned long *addr)
+{
+	struct crosstalk_rx_chain *chain = &rx->chains[rx->nr_chains];
+	struct vhost_virtqueue *vq = &rx->nvq->vq;
+	u16 idx = vq->last_avail_idx + rx->nr_chains;
+	enum crosstalk_rx_result ret;
+	struct crosstalk_desc raw;
+
+	if (unlikely(idx == vq->avail_idx)) {
+		ret = refresh_avail_idx(rx);
+		if (ret)
+			return ret;
+	}
+
+	ret = likely(rx->ring->layout != CROSSTALK_RX_FAR) ?
+	      find_plain_desc(rx, chain, idx, &raw) :
+	      find_desc(rx, chain, idx, &raw);
+	if (unlikely(ret))
+		return ret;
+	ret = find_page(rx, &raw, addr);
+	if (unlikely(ret))
+		return ret;
+	chain->len = PAGE_SIZE;
+	rx->nr_chains++;
+	return CROSSTALK_RX_OK;
+}
+
+/**
+ * crosstalk_rx_pages() - the next chains, each for a whole page of the frame
+ * @rx: opened ring
+ * @addr: user addresses of the pages, which need not be mirrored
+ * @nr: how many
+ *
+ * Context: as between open and close.
+ * Return: CROSSTALK_RX_OK; CROSSTALK_RX_TOO_LARGE if a chain is anything but
+ * one buffer that begins with a page; or what is in the way.
+ */
+enum crosstalk_rx_result crosstalk_rx_pages(struct crosstalk_rx *rx,
+					    unsigned long *addr,
+					    unsigned int nr)
+{
+	enum crosstalk_rx_result ret;
+
+	if (unlikely(nr > max_chains(rx) - rx->nr_chains))
+		return CROSSTALK_RX_TOO_LARGE;
+
+	for (; nr; nr--) {
+		ret = take_page(rx, addr++);
+		if (unlikely(ret))
+			return ret;
+	}
+	return CROSSTALK_RX_OK;
 }
 
 /**

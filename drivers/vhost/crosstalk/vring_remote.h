@@ -42,6 +42,22 @@ struct crosstalk_rx_chain {
 	u32 len;
 };
 
+/* Pages of the largest table of a ring of 1,024, wherever it begins. */
+#define CROSSTALK_RX_TABLE_PAGES 5
+
+/* Where a ring's tables are in the direct map. */
+enum crosstalk_rx_layout {
+	CROSSTALK_RX_FAR,	/* in more pages than are kept */
+	CROSSTALK_RX_PAGED,	/* in known pages */
+	CROSSTALK_RX_FLAT,	/* each in one stretch */
+};
+
+/* A table of the ring, in pages that need not follow one another. */
+struct crosstalk_rx_table {
+	void *page[CROSSTALK_RX_TABLE_PAGES];
+	unsigned int skip;	/* bytes before it in the first one */
+};
+
 /**
  * struct crosstalk_rx_ring - where a receiver's RX ring is in the direct map
  *
@@ -61,8 +77,8 @@ struct crosstalk_rx_ring {
 	struct crosstalk_mirror_cursor used;
 	struct crosstalk_mirror_area data;
 
-	/* The tables, if @plain: each is in one stretch there. */
-	bool plain;
+	/* The tables, if they are CROSSTALK_RX_FLAT. */
+	enum crosstalk_rx_layout layout;
 	const struct vring_desc *descs;
 	const __virtio16 *heads;
 	struct vring_used_elem *elems;
@@ -73,6 +89,11 @@ struct crosstalk_rx_ring {
 	__virtio16 *used_flags;
 	__virtio16 *used_idx;
 	__virtio16 *avail_event;
+
+	/* The same if they are CROSSTALK_RX_PAGED. */
+	struct crosstalk_rx_table desc_table;
+	struct crosstalk_rx_table head_table;
+	struct crosstalk_rx_table elem_table;
 };
 
 /**
@@ -96,6 +117,7 @@ struct crosstalk_rx {
 	size_t want;		/* bytes that still need room */
 	unsigned int nr_chains;
 	unsigned int nr_pieces;
+	bool unmirrored;	/* pieces have user addresses */
 	struct crosstalk_rx_chain chains[CROSSTALK_RX_CHAINS];
 	struct crosstalk_rx_piece pieces[CROSSTALK_RX_PIECES];
 };
@@ -106,6 +128,12 @@ enum crosstalk_rx_result crosstalk_rx_open(struct crosstalk_rx *rx,
 					   struct crosstalk_mirror *mirror);
 enum crosstalk_rx_result crosstalk_rx_reserve(struct crosstalk_rx *rx,
 					      size_t len);
+void crosstalk_rx_begin(struct crosstalk_rx *rx);
+void crosstalk_rx_end(struct crosstalk_rx *rx);
+enum crosstalk_rx_result crosstalk_rx_more(struct crosstalk_rx *rx, size_t len);
+enum crosstalk_rx_result crosstalk_rx_pages(struct crosstalk_rx *rx,
+					    unsigned long *addr,
+					    unsigned int nr);
 bool crosstalk_rx_want_signal(struct crosstalk_rx *rx);
 bool crosstalk_rx_enable_notify(struct crosstalk_rx *rx);
 

@@ -23,10 +23,7 @@ static vm_fault_t guestram_fault(struct vm_fault *vmf)
 	struct inode *inode = file_inode(vmf->vma->vm_file);
 	struct folio *folio;
 
-	folio = guestram_find_lock_killable(inode, vmf->pgoff);
-	if (!folio)
-		folio = guestram_get(inode, vmf->pgoff, vmf->vma,
-				     vmf->address);
+	folio = guestram_own(inode, vmf->pgoff, vmf->vma, vmf->address);
 	/* The signal ends it; the page is not looked for again. */
 	if (folio == ERR_PTR(-EINTR))
 		return VM_FAULT_NOPAGE;
@@ -47,7 +44,7 @@ static vm_fault_t guestram_fault(struct vm_fault *vmf)
 }
 
 /* No page_mkwrite: with it, 6.12 refuses long-term pins. */
-static const struct vm_operations_struct guestram_vm_ops = {
+const struct vm_operations_struct guestram_vm_ops = {
 	.fault = guestram_fault,
 };
 
@@ -108,7 +105,7 @@ static ssize_t write_piece(struct inode *inode, loff_t pos, size_t bytes,
 	if (fault_in_iov_iter_readable(from, bytes) == bytes)
 		return -EFAULT;
 
-	folio = guestram_get(inode, pos >> PAGE_SHIFT, NULL, 0);
+	folio = guestram_own(inode, pos >> PAGE_SHIFT, NULL, 0);
 	if (IS_ERR(folio))
 		return PTR_ERR(folio);
 
@@ -160,19 +157,27 @@ static ssize_t guestram_write_iter(struct kiocb *iocb, struct iov_iter *from)
 	return ret;
 }
 
-static void punch_hole(struct inode *inode, loff_t from, loff_t to)
+static int zero_ends(struct inode *inode, loff_t from, loff_t start, loff_t end,
+		     loff_t to)
+{
+	int err;
+
+	if (start > end)
+		return guestram_zero(inode, from, to);
+
+	err = guestram_zero(inode, from, start);
+	return err ? err : guestram_zero(inode, end, to);
+}
+
+static int punch_hole(struct inode *inode, loff_t from, loff_t to)
 {
 	loff_t start = round_up(from, PAGE_SIZE);
 	loff_t end = round_down(to, PAGE_SIZE);
+	int err;
 
 	filemap_invalidate_lock(inode->i_mapping);
-	if (start > end) {
-		guestram_zero(inode, from, to);
-	} else {
-		guestram_zero(inode, from, start);
-		guestram_zero(inode, end, to);
-	}
-	if (start < end) {
+	err = zero_ends(inode, from, start, end, to);
+	if (!err && start < end) {
 		pgoff_t first = start >> PAGE_SHIFT;
 		pgoff_t last = (end >> PAGE_SHIFT) - 1;
 
@@ -182,6 +187,7 @@ static void punch_hole(struct inode *inode, loff_t from, loff_t to)
 		guestram_empty(inode, first, last);
 	}
 	filemap_invalidate_unlock(inode->i_mapping);
+	return err;
 }
 
 static int allocate(struct inode *inode, int mode, loff_t from, loff_t to)
@@ -214,7 +220,7 @@ static long guestram_fallocate(struct file *file, int mode, loff_t offset,
 	inode_lock(inode);
 	err = file_modified(file);
 	if (!err && (mode & FALLOC_FL_PUNCH_HOLE))
-		punch_hole(inode, offset, offset + len);
+		err = punch_hole(inode, offset, offset + len);
 	else if (!err)
 		err = allocate(inode, mode, offset, offset + len);
 	inode_unlock(inode);

@@ -5,7 +5,8 @@
  * Ownership, lifetime and lock order are in Documentation/guestram.rst.  In
  * short: a slot holds one reference on its frame, and changes only with the
  * frame's lock held; a frame is on no LRU list and in no page cache, so that
- * its reference count says who uses it.
+ * its reference count says who uses it.  A frame that is shared (share.c) is
+ * mapped nowhere and does not change: who touches it gets one of its own.
  */
 
 #include <linux/err.h>
@@ -18,6 +19,7 @@
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 
+#include "../compat.h"
 #include "guestram.h"
 
 /*
@@ -43,6 +45,21 @@
  */
 static struct vfsmount *neutral_mnt;
 static struct inode *neutral;
+
+/* Frames that are in a slot, or about to be: however many slots share one. */
+static atomic_long_t nr_frames;
+
+/**
+ * guestram_nr_frames() - how much memory there is in all files together
+ *
+ * Context: any.
+ * Return: the number of frames, each of which counts once.
+ */
+long guestram_nr_frames(void)
+{
+	return atomic_long_read(&nr_frames);
+}
+EXPORT_SYMBOL_FOR_CROSSTALK_TEST(guestram_nr_frames);
 
 static int neutral_init_fs_context(struct fs_context *fc)
 {
@@ -99,16 +116,90 @@ static void unreserve(struct guestram_sb *gs)
 }
 
 /* By the policy of @vma at @addr, or the task's without a @vma. */
-static struct folio *alloc_frame(struct vm_area_struct *vma, unsigned long addr)
+static struct folio *alloc_frame(struct vm_area_struct *vma, unsigned long addr,
+				 gfp_t gfp)
 {
 	struct page *page;
 
 	if (vma)
-		return vma_alloc_folio(FRAME_GFP | __GFP_ZERO, 0, vma, addr,
-				       false);
+		return vma_alloc_folio(gfp, 0, vma, addr, false);
 
-	page = alloc_page(FRAME_GFP | __GFP_ZERO);
+	page = alloc_page(gfp);
 	return page ? page_folio(page) : NULL;
+}
+
+/* Who is charged for what is allocated: a vhost worker may be a kernel thread. */
+struct charge {
+	struct mem_cgroup *memcg;
+	struct mem_cgroup *old;
+};
+
+static void charge_to(struct charge *charge, struct mm_struct *mm)
+{
+	charge->memcg = get_mem_cgroup_from_mm(mm);
+	charge->old = set_active_memcg(charge->memcg);
+}
+
+static void charge_end(const struct charge *charge)
+{
+	set_active_memcg(charge->old);
+	mem_cgroup_put(charge->memcg);
+}
+
+static struct folio *init_frame(struct folio *folio)
+{
+	if (!folio)
+		return NULL;
+
+	atomic_long_inc(&nr_frames);
+	__folio_set_locked(folio);
+	folio_set_dirty(folio);
+	folio->mapping = neutral->i_mapping;
+	/* Only a futex asks for it: the key must be no other frame's. */
+	folio->index = folio_pfn(folio);
+	folio->private = NULL;
+	folio_get(folio);	/* the slot's */
+	return folio;
+}
+
+/*
+ * A frame for a slot: locked, with the slot's reference and the caller's, or
+ * NULL.  With __GFP_ZERO it is zeroed; else the caller overwrites all of it
+ * before it comes into a slot.
+ */
+static struct folio *new_frame(struct vm_area_struct *vma, unsigned long addr,
+			       gfp_t gfp)
+{
+	struct charge charge;
+	struct folio *folio;
+
+	charge_to(&charge, vma ? vma->vm_mm : current->mm);
+	folio = alloc_frame(vma, addr, gfp);
+	charge_end(&charge);
+	return init_frame(folio);
+}
+
+/* The same in the place of another one, where its slot's policy had that. */
+static struct folio *new_frame_for(const struct folio *folio,
+				   struct mm_struct *mm)
+{
+	struct charge charge;
+	struct page *page;
+
+	charge_to(&charge, mm);
+	page = alloc_pages_node(folio_nid(folio), FRAME_GFP, 0);
+	charge_end(&charge);
+	return init_frame(page ? page_folio(page) : NULL);
+}
+
+/* One that has not come into a slot. */
+static void discard_frame(struct folio *folio)
+{
+	atomic_long_dec(&nr_frames);
+	folio->mapping = NULL;
+	folio_unlock(folio);
+	folio_put(folio);
+	folio_put(folio);
 }
 
 /*
@@ -138,58 +229,35 @@ static int store(struct inode *inode, pgoff_t index, struct folio *folio)
 	return full ? -ENOSPC : 0;
 }
 
-static struct folio *add_frame(struct inode *inode, pgoff_t index,
-			       struct vm_area_struct *vma, unsigned long addr)
-{
-	struct folio *folio;
-	int err;
-
-	folio = alloc_frame(vma, addr);
-	if (!folio)
-		return ERR_PTR(-ENOMEM);
-
-	__folio_set_locked(folio);
-	folio_set_dirty(folio);
-	folio->mapping = neutral->i_mapping;
-	/* Only a futex asks for it: the key must be no other frame's. */
-	folio->index = folio_pfn(folio);
-	folio_get(folio);	/* the slot's */
-	err = store(inode, index, folio);
-	if (!err)
-		return folio;
-
-	folio->mapping = NULL;
-	folio_unlock(folio);
-	folio_put(folio);
-	folio_put(folio);
-	return ERR_PTR(err);
-}
-
 /*
  * Fills an empty slot; invalidate_lock held.  Returns the frame, locked and
  * with a reference; ERR_PTR(-EEXIST) if somebody else was faster.
- *
- * The owner of the address space is charged, not the task that runs: a vhost
- * worker may be a kernel thread.
  */
 static struct folio *add(struct inode *inode, pgoff_t index,
 			 struct vm_area_struct *vma, unsigned long addr)
 {
 	struct guestram_sb *gs = guestram_s(inode->i_sb);
-	struct mem_cgroup *memcg;
-	struct mem_cgroup *old;
+	struct charge charge;
 	struct folio *folio;
+	int err;
 
 	/* For nothing, if there is no room; store() counts. */
 	if (is_full(gs))
 		return ERR_PTR(-ENOSPC);
 
-	memcg = get_mem_cgroup_from_mm(vma ? vma->vm_mm : current->mm);
-	old = set_active_memcg(memcg);
-	folio = add_frame(inode, index, vma, addr);
-	set_active_memcg(old);
-	mem_cgroup_put(memcg);
-	return folio;
+	folio = new_frame(vma, addr, FRAME_GFP | __GFP_ZERO);
+	if (!folio)
+		return ERR_PTR(-ENOMEM);
+
+	/* What holds the slot is the same owner's. */
+	charge_to(&charge, vma ? vma->vm_mm : current->mm);
+	err = store(inode, index, folio);
+	charge_end(&charge);
+	if (!err)
+		return folio;
+
+	discard_frame(folio);
+	return ERR_PTR(err);
 }
 
 /**
@@ -215,6 +283,11 @@ struct folio *guestram_find(struct inode *inode, pgoff_t index)
 	return folio;
 }
 
+/*
+ * The frame in a slot, which stays there: locked and with a reference, or NULL;
+ * ERR_PTR(-EINTR) for a fatal signal if that may end the wait (fallocate() has
+ * locked its frames until it is through).
+ */
 static struct folio *find_lock(struct inode *inode, pgoff_t index,
 			       bool killable)
 {
@@ -239,49 +312,12 @@ static struct folio *find_lock(struct inode *inode, pgoff_t index,
 	}
 }
 
-/**
- * guestram_find_lock() - the frame in a slot, which stays there
- * @inode: file
- * @index: of the page in the file
- *
- * Context: process context, may sleep for the frame's lock.
- * Return: the frame, locked and with a reference for the caller, or NULL.
+/*
+ * The frame in a slot, a new one if there is none; takes invalidate_lock, for
+ * as long as a fallocate() lasts.  Locked and with a reference for the caller.
  */
-struct folio *guestram_find_lock(struct inode *inode, pgoff_t index)
-{
-	return find_lock(inode, index, false);
-}
-
-/**
- * guestram_find_lock_killable() - the same for those who can be killed meanwhile
- * @inode: file
- * @index: of the page in the file
- *
- * fallocate() has locked its frames until it is through.
- *
- * Context: process context, may sleep for the frame's lock.
- * Return: as above, or ERR_PTR(-EINTR) for a fatal signal.
- */
-struct folio *guestram_find_lock_killable(struct inode *inode, pgoff_t index)
-{
-	return find_lock(inode, index, true);
-}
-
-/**
- * guestram_get() - the frame in a slot, a new one if there is none
- * @inode: file
- * @index: of the page in the file
- * @vma: mapping that is touched, or NULL: where the memory is to come from
- * @addr: place in @vma
- *
- * Context: process context, may sleep; takes invalidate_lock, for as long as a
- * fallocate() lasts.
- * Return: the frame, locked and with a reference for the caller; an ERR_PTR:
- * -ENOSPC at the mount's limit, -ENOMEM, -EINTR for a fatal signal, -EFAULT for
- * a mapping beyond the end of the file.
- */
-struct folio *guestram_get(struct inode *inode, pgoff_t index,
-			   struct vm_area_struct *vma, unsigned long addr)
+static struct folio *get(struct inode *inode, pgoff_t index,
+			 struct vm_area_struct *vma, unsigned long addr)
 {
 	struct rw_semaphore *lock = &inode->i_mapping->invalidate_lock;
 	struct folio *folio;
@@ -310,6 +346,244 @@ struct folio *guestram_get(struct inode *inode, pgoff_t index,
 	return folio;
 }
 
+/**
+ * guestram_leave() - a frame has left one of its slots
+ * @folio: locked, with a reference of the caller
+ *
+ * The slot's reference is put.
+ *
+ * Context: process context.
+ */
+void guestram_leave(struct folio *folio)
+{
+	unsigned long slots = guestram_shared(folio);
+
+	if (slots > 1) {
+		guestram_set_shared(folio, slots - 1);
+	} else {
+		guestram_set_shared(folio, 0);
+		folio->mapping = NULL;
+		atomic_long_dec(&nr_frames);
+	}
+	folio_put(folio);
+}
+EXPORT_SYMBOL_FOR_CROSSTALK_TEST(guestram_leave);
+
+/**
+ * guestram_copy() - copy a frame's contents
+ * @to: frame that nobody looks at yet, or whose reader asked for it
+ * @from: frame
+ *
+ * An error in the memory of one machine must not end the host, as it may when
+ * the kernel reads it in any other way.
+ *
+ * Context: any.
+ * Return: 0, or -EIO for memory that cannot be read.
+ */
+int guestram_copy(struct folio *to, struct folio *from)
+{
+	return copy_mc_user_highpage(folio_page(to, 0), folio_page(from, 0), 0,
+				     NULL) ? -EIO : 0;
+}
+
+/**
+ * guestram_replace() - put another frame in a slot that has one
+ * @inode: file
+ * @index: of the page in the file; its frame is locked
+ * @folio: the new one, locked, with a reference for the slot
+ *
+ * Context: process context.
+ */
+void guestram_replace(struct inode *inode, pgoff_t index, struct folio *folio)
+{
+	struct xarray *frames = &guestram_i(inode)->frames;
+
+	xa_lock(frames);
+	/* Nothing is allocated for a slot that is in use. */
+	WARN_ON_ONCE(!__xa_store(frames, index, folio, 0));
+	xa_unlock(frames);
+}
+EXPORT_SYMBOL_FOR_CROSSTALK_TEST(guestram_replace);
+
+/*
+ * Whether a frame, which is locked, is its slot's own.  A shared one becomes
+ * that of its last slot if nobody else has a reference: who got one by another
+ * slot may still read what the last holder is about to change.
+ */
+static bool take_over(struct folio *folio)
+{
+	if (!guestram_shared(folio))
+		return true;
+	if (guestram_shared(folio) > 1 || !guestram_is_idle(folio))
+		return false;
+
+	guestram_set_shared(folio, 0);
+	return true;
+}
+
+/* Somebody touches the page that a slot shares. */
+static void note_touch(struct inode *inode, pgoff_t index)
+{
+	xa_set_mark(&guestram_i(inode)->frames, index, GUESTRAM_MARK_TOUCHED);
+}
+
+/*
+ * Gives the slot of a shared frame, which is locked, that frame as its own, or
+ * @copy with its contents.  Returns the one that it has then, locked and with
+ * the caller's reference; the other one is let go.  ERR_PTR(-EIO) for memory that
+ * cannot be read: then both are.
+ */
+static struct folio *settle(struct inode *inode, pgoff_t index,
+			    struct folio *folio, struct folio *copy)
+{
+	if (take_over(folio)) {
+		discard_frame(copy);
+		return folio;
+	}
+
+	if (guestram_copy(copy, folio)) {
+		discard_frame(copy);
+		copy = ERR_PTR(-EIO);
+	} else {
+		guestram_replace(inode, index, copy);
+		guestram_leave(folio);
+	}
+	folio_unlock(folio);
+	folio_put(folio);
+	return copy;
+}
+
+/*
+ * Gives the slot of a shared frame one of its own; the quota, which counts
+ * slots, has it already.  @folio is locked and with a reference, which the
+ * frame that is returned has in its place.  NULL if the slot has changed.
+ */
+static struct folio *unshare(struct inode *inode, pgoff_t index,
+			     struct vm_area_struct *vma, unsigned long addr,
+			     struct folio *folio)
+{
+	struct folio *new;
+
+	if (take_over(folio)) {
+		note_touch(inode, index);
+		return folio;
+	}
+
+	/* No memory is allocated with a frame's lock held. */
+	folio_unlock(folio);
+	new = new_frame(vma, addr, FRAME_GFP);
+	if (!new) {
+		folio_put(folio);
+		return ERR_PTR(-ENOMEM);
+	}
+	folio_lock(folio);
+	if (xa_load(&guestram_i(inode)->frames, index) != folio) {
+		discard_frame(new);
+		folio_unlock(folio);
+		folio_put(folio);
+		return NULL;
+	}
+
+	note_touch(inode, index);
+	return settle(inode, index, folio, new);
+}
+
+/*
+ * Locks the frame in a slot if nobody is in the way; NULL otherwise, or if it
+ * has a memory error.  The reference goes with it.
+ */
+static struct folio *try_lock(struct inode *inode, pgoff_t index,
+			      struct folio *folio)
+{
+	if (folio_trylock(folio)) {
+		if (xa_load(&guestram_i(inode)->frames, index) == folio &&
+		    !PageHWPoison(folio_page(folio, 0)))
+			return folio;
+		folio_unlock(folio);
+	}
+	folio_put(folio);
+	return NULL;
+}
+
+/**
+ * guestram_try_own() - guestram_own() for who may not wait for others
+ * @inode: file, held
+ * @index: of the page in the file
+ * @mm: whose memory a new frame is
+ * @shared: on return, whether there is a new one, or the old one was shared
+ *
+ * Not for an empty slot.  The slot's owner has not touched it: that is not noted.
+ *
+ * Context: process context, may sleep.
+ * Return: the frame, unlocked and with a reference, which keeps it from being
+ * shared; NULL if somebody has locked it, or without memory.
+ */
+struct folio *guestram_try_own(struct inode *inode, pgoff_t index,
+			       struct mm_struct *mm, bool *shared)
+{
+	struct folio *folio = guestram_find(inode, index);
+	struct folio *copy;
+
+	folio = folio ? try_lock(inode, index, folio) : NULL;
+	if (!folio)
+		return NULL;
+
+	*shared = guestram_shared(folio);
+	if (take_over(folio)) {
+		folio_unlock(folio);
+		return folio;
+	}
+
+	/* No memory is allocated with a frame's lock held. */
+	folio_unlock(folio);
+	copy = new_frame_for(folio, mm);
+	if (!copy) {
+		folio_put(folio);
+		return NULL;
+	}
+	folio = try_lock(inode, index, folio);
+	if (!folio) {
+		discard_frame(copy);
+		return NULL;
+	}
+	folio = settle(inode, index, folio, copy);
+	if (IS_ERR(folio))
+		return NULL;
+	folio_unlock(folio);
+	return folio;
+}
+
+/**
+ * guestram_own() - the frame in a slot, which is no other slot's
+ * @inode: file
+ * @index: of the page in the file
+ * @vma: mapping that is touched, or NULL: where the memory is to come from
+ * @addr: place in @vma
+ *
+ * An empty slot gets a new frame, and one that shares its frame a copy.
+ *
+ * Context: process context, may sleep; takes invalidate_lock for an empty slot,
+ * for as long as a fallocate() lasts.
+ * Return: the frame, locked and with a reference for the caller; an ERR_PTR:
+ * -ENOSPC at the mount's limit, -ENOMEM, -EINTR for a fatal signal, -EIO for
+ * memory that cannot be read, -EFAULT for a mapping beyond the end of the file.
+ */
+struct folio *guestram_own(struct inode *inode, pgoff_t index,
+			   struct vm_area_struct *vma, unsigned long addr)
+{
+	struct folio *folio;
+
+	do {
+		folio = find_lock(inode, index, true);
+		if (!folio)
+			folio = get(inode, index, vma, addr);
+		if (!IS_ERR(folio) && unlikely(guestram_shared(folio)))
+			folio = unshare(inode, index, vma, addr, folio);
+	} while (unlikely(!folio));
+
+	return folio;
+}
+
 /* Empties the slot of a frame that is locked; the caller has a reference. */
 static void remove_frame(struct inode *inode, pgoff_t index, struct folio *folio)
 {
@@ -322,8 +596,7 @@ static void remove_frame(struct inode *inode, pgoff_t index, struct folio *folio
 	__xa_erase(frames, index);
 	inode->i_blocks -= FRAME_BLOCKS;
 	xa_unlock(frames);
-	folio->mapping = NULL;
-	folio_put(folio);	/* the slot's */
+	guestram_leave(folio);
 	unreserve(guestram_s(inode->i_sb));
 }
 
@@ -343,7 +616,7 @@ void guestram_empty(struct inode *inode, pgoff_t first, pgoff_t last)
 
 	xa_for_each_range(&guestram_i(inode)->frames, index, entry, first,
 			  last) {
-		folio = guestram_find_lock(inode, index);
+		folio = find_lock(inode, index, false);
 		if (!folio)
 			continue;
 		remove_frame(inode, index, folio);
@@ -422,19 +695,28 @@ int guestram_fill(struct inode *inode, pgoff_t first, pgoff_t last)
  * @to: end, in the same page or at its end
  *
  * Context: process context, may sleep.
+ * Return: 0, or -ENOMEM or -EIO for a page that is shared.
  */
-void guestram_zero(struct inode *inode, loff_t from, loff_t to)
+int guestram_zero(struct inode *inode, loff_t from, loff_t to)
 {
+	pgoff_t index = from >> PAGE_SHIFT;
 	struct folio *folio;
 
 	if (from >= to)
-		return;
+		return 0;
 
-	folio = guestram_find_lock(inode, from >> PAGE_SHIFT);
-	if (!folio)
-		return;
+	do {
+		folio = find_lock(inode, index, false);
+		if (!folio)
+			return 0;
+		if (guestram_shared(folio))
+			folio = unshare(inode, index, NULL, 0, folio);
+	} while (!folio);
+	if (IS_ERR(folio))
+		return PTR_ERR(folio);
 
 	memzero_page(folio_page(folio, 0), offset_in_page(from), to - from);
 	folio_unlock(folio);
 	folio_put(folio);
+	return 0;
 }

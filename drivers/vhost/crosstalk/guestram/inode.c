@@ -13,18 +13,25 @@ const struct address_space_operations guestram_aops = {
 	.dirty_folio = noop_dirty_folio,
 };
 
-static void set_size(struct inode *inode, loff_t size)
+static int set_size(struct inode *inode, loff_t size)
 {
 	loff_t end = round_up(size, PAGE_SIZE);
+	int err;
 
 	filemap_invalidate_lock(inode->i_mapping);
-	/* The new size first: page faults look at it under a frame's lock. */
+	/* What may fail comes first. */
+	err = guestram_zero(inode, size, end);
+	if (err) {
+		filemap_invalidate_unlock(inode->i_mapping);
+		return err;
+	}
+	/* Then the new size: page faults look at it under a frame's lock. */
 	truncate_setsize(inode, size);
-	guestram_zero(inode, size, end);
 	guestram_empty(inode, end >> PAGE_SHIFT, ULONG_MAX);
 	filemap_invalidate_unlock(inode->i_mapping);
 	/* Private copies of what was touched meanwhile. */
 	unmap_mapping_range(inode->i_mapping, end, 0, 1);
+	return 0;
 }
 
 static int guestram_setattr(struct crosstalk_idmap *idmap, struct dentry *dentry,
@@ -37,8 +44,11 @@ static int guestram_setattr(struct crosstalk_idmap *idmap, struct dentry *dentry
 	if (err)
 		return err;
 
-	if (attr->ia_valid & ATTR_SIZE)
-		set_size(inode, attr->ia_size);
+	if (attr->ia_valid & ATTR_SIZE) {
+		err = set_size(inode, attr->ia_size);
+		if (err)
+			return err;
+	}
 	setattr_copy(idmap, inode, attr);
 	return 0;
 }

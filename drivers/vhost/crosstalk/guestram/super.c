@@ -7,11 +7,13 @@
 #include <linux/magic.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/moduleparam.h>
 #include <linux/pagemap.h>
 #include <linux/rcupdate.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/statfs.h>
+#include <linux/sysfs.h>
 #include <linux/user_namespace.h>
 
 #include "guestram.h"
@@ -36,6 +38,7 @@ static struct inode *guestram_alloc_inode(struct super_block *sb)
 		return NULL;
 
 	xa_init_flags(&gi->frames, XA_FLAGS_ACCOUNT);
+	atomic_set(&gi->held, 0);
 	return &gi->vfs;
 }
 
@@ -46,6 +49,7 @@ static void guestram_free_inode(struct inode *inode)
 
 static void guestram_evict_inode(struct inode *inode)
 {
+	guestram_wait_unheld(inode);
 	truncate_inode_pages_final(inode->i_mapping);
 	guestram_empty(inode, 0, ULONG_MAX);
 	clear_inode(inode);
@@ -276,6 +280,23 @@ static struct file_system_type guestram_type = {
 MODULE_ALIAS_FS("guestram");
 
 /* ---- module ---- */
+
+static int frames_set(const char *val, const struct kernel_param *kp)
+{
+	return -EPERM;
+}
+
+static int frames_get(char *buf, const struct kernel_param *kp)
+{
+	return sysfs_emit(buf, "%ld\n", guestram_nr_frames());
+}
+
+static const struct kernel_param_ops frames_ops = {
+	.set = frames_set,
+	.get = frames_get,
+};
+module_param_cb(frames, &frames_ops, NULL, 0444);
+MODULE_PARM_DESC(frames, "Pages of memory in all files together, one that is shared counts once (read only)");
 
 static int __init guestram_init(void)
 {

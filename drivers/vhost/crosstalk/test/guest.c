@@ -6,10 +6,10 @@
 #include <linux/limits.h>
 #include <linux/mm.h>
 #include <linux/mman.h>
-#include <linux/sched/mm.h>
 #include <linux/uaccess.h>
 
 #include "guest.h"
+#include "user_mm.h"
 
 /* Where everything is in the user memory. */
 #define MEM_DESC	0x000000
@@ -49,16 +49,6 @@ static const struct region regions[] = {
 };
 
 KUNIT_DEFINE_ACTION_WRAPPER(free_umem, vhost_iotlb_free, struct vhost_iotlb *);
-
-/*
- * KUnit gives the test's thread an address space that ends with the thread, but
- * takes one reference to its mm_struct too many (kthread_use_mm()'s own).
- */
-static void drop_extra_reference(struct mm_struct *mm)
-{
-	if (atomic_read(&mm->mm_count) > 1)
-		mmdrop(mm);
-}
 
 static void map_memory(struct guest *g)
 {

@@ -26,6 +26,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "bench.h"
 #include "ctl.h"
 #include "ktap.h"
 #include "vpeer.h"
@@ -81,11 +82,10 @@ static const struct bench benches[] = {
 
 /* One for each pair. */
 struct shared {
-	u64 sent, rcvd;		/* frames */
-	u64 wake_at;		/* what rcvd has to reach while waiting is set */
+	struct bench_credit credit;
 	u64 from_ns;
 	u64 end_ns;
-	bool waiting, ready, ended, done;
+	bool ready, ended, done;
 	unsigned int met;
 	char tap[16];
 };
@@ -109,54 +109,6 @@ static unsigned int ring, macs, npairs;
 static bool macvtap;
 static const char *attach;	/* command: the taps' names are appended */
 
-static void die(const char *what)
-{
-	fprintf(stderr, "bench_pair: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-/* Of what is between these two scripts/bench-count.c counts the instructions. */
-static void mark_begin(void)
-{
-	__asm__ volatile("nopl 0x76634231(%%rax)" : : : "memory");
-}
-
-static void mark_end(void)
-{
-	__asm__ volatile("nopl 0x76634232(%%rax)" : : : "memory");
-}
-
-static void blocking(int fd)
-{
-	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
-}
-
-static void sleep_on(int fd)
-{
-	u64 n;
-
-	if (read(fd, &n, sizeof(n)) < 0 && errno != EINTR)
-		die("read");
-}
-
-/* How long all CPUs were busy; a CPU tells when it switches tasks. */
-static u64 busy_ns(void)
-{
-	u64 sum = 0, ns;
-	char line[256];
-	FILE *f;
-
-	vp_sleep_ms(1);
-	f = fopen("/proc/schedstat", "r");
-	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, "cpu%*u %*u %*u %*u %*u %*u %*u %llu",
-			   &ns) == 1)
-			sum += ns;
-	if (f)
-		fclose(f);
-	return sum;
-}
-
 static void open_peer(unsigned int index)
 {
 	struct vp_cfg c;
@@ -173,16 +125,16 @@ static void open_peer(unsigned int index)
 	if (attach)
 		c.bridge = NULL;
 	if (vp_open(&peer, &c, index))
-		die("peer");
+		bench_die("peer");
 	if (attach && vp_cmd("%s %s", attach, peer.tap)) {
 		fprintf(stderr, "bench_pair: failed: %s %s\n", attach,
 			peer.tap);
 		exit(1);
 	}
 	if (vp_start(&peer))
-		die("peer");
-	blocking(peer.qp[0].rx.call);
-	blocking(peer.qp[0].tx.call);
+		bench_die("peer");
+	bench_blocking(peer.qp[0].rx.call);
+	bench_blocking(peer.qp[0].tx.call);
 }
 
 static void prepare_slot(unsigned int i, u32 size, const u8 *dmac,
@@ -269,7 +221,7 @@ static u64 wait_frames(void)
 
 	while (!(n = take())) {
 		if (!vp_ring_cb_enable(r, 0))
-			sleep_on(r->call);
+			bench_sleep_on(r->call);
 	}
 	return n;
 }
@@ -310,45 +262,12 @@ static void receiver(unsigned int index)
 		got += n;
 		if (got >= left)
 			sh->end_ns = vp_now_ns();
-		__atomic_store_n(&sh->rcvd, got, __ATOMIC_SEQ_CST);
-		if (__atomic_load_n(&sh->waiting, __ATOMIC_SEQ_CST) &&
-		    got >= READ_ONCE(sh->wake_at)) {
-			u64 one = 1;
-
-			WRITE_ONCE(sh->waiting, false);
-			if (write(credit_fd, &one, sizeof(one)) < 0)
-				die("write");
-		}
+		bench_credit_received(&sh->credit, credit_fd, got);
 	}
 	while (!READ_ONCE(sh->done))
 		vp_sleep_ms(5);
 	vp_close(&peer);
 	exit(0);
-}
-
-static void wait_rcvd(u64 n)
-{
-	WRITE_ONCE(sh->wake_at, n);
-	__atomic_store_n(&sh->waiting, true, __ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&sh->rcvd, __ATOMIC_SEQ_CST) < n)
-		sleep_on(credit_fd);
-}
-
-static void stream(u64 target)
-{
-	while (sh->sent < target) {
-		u64 can = b->window - (sh->sent - READ_ONCE(sh->rcvd));
-
-		can = vp_min(can, target - sh->sent);
-		if (can) {
-			WRITE_ONCE(sh->sent, sh->sent + can);
-			send_some(can);
-			continue;
-		}
-		wait_rcvd(sh->sent - b->window / 2);
-	}
-	while (READ_ONCE(sh->rcvd) < target)
-		wait_rcvd(target);
 }
 
 static void ping(u64 n, u64 *ns)
@@ -384,8 +303,14 @@ static void to_host(u64 n)
 		}
 		if (busy && !vp_ring_cb_enable(r, sent < n ? busy / 2 :
 					       busy - 1))
-			sleep_on(r->call);
+			bench_sleep_on(r->call);
 	}
+}
+
+static void stream(u64 target)
+{
+	bench_credit_stream(&sh->credit, credit_fd, target, b->window,
+			    send_some);
 }
 
 /* All pairs begin the next phase at once. */
@@ -405,12 +330,12 @@ static void run_stream(void)
 	/* With all of them there, each has its turns at another pace. */
 	stream(1 + WARM_UP + crowd_warm_up());
 	meet(2);
-	busy = busy_ns();
-	mark_begin();
+	busy = bench_busy_ns();
+	bench_mark_begin();
 	sh->from_ns = vp_now_ns();
 	stream(1 + WARM_UP + crowd_warm_up() + frames);
-	mark_end();
-	details->busy_ns = busy_ns() - busy;
+	bench_mark_end();
+	details->busy_ns = bench_busy_ns() - busy;
 }
 
 static void run_ping(void)
@@ -418,13 +343,13 @@ static void run_ping(void)
 	u64 busy;
 
 	ping(WARM_UP, details->round_trip);
-	busy = busy_ns();
-	mark_begin();
+	busy = bench_busy_ns();
+	bench_mark_begin();
 	sh->from_ns = vp_now_ns();
 	ping(frames, details->round_trip);
 	sh->end_ns = vp_now_ns();
-	mark_end();
-	details->busy_ns = busy_ns() - busy;
+	bench_mark_end();
+	details->busy_ns = bench_busy_ns() - busy;
 }
 
 static void run_host(void)
@@ -432,13 +357,13 @@ static void run_host(void)
 	u64 busy;
 
 	to_host(WARM_UP);
-	busy = busy_ns();
-	mark_begin();
+	busy = bench_busy_ns();
+	bench_mark_begin();
 	sh->from_ns = vp_now_ns();
 	to_host(frames);
 	sh->end_ns = vp_now_ns();
-	mark_end();
-	details->busy_ns = busy_ns() - busy;
+	bench_mark_end();
+	details->busy_ns = bench_busy_ns() - busy;
 }
 
 /* Has it arrived, or come back? Not within half a second: it is lost. */
@@ -447,7 +372,7 @@ static bool first_arrives(void)
 	unsigned int ms;
 
 	for (ms = 0; ms < 500; ms++) {
-		if (b->mode == PING ? take() : READ_ONCE(sh->rcvd))
+		if (b->mode == PING ? take() : READ_ONCE(sh->credit.rcvd))
 			return true;
 		vp_sleep_ms(1);
 	}
@@ -479,7 +404,7 @@ static void first_frame(const u8 *dmac, unsigned int from)
 	vp_sleep_ms(20);
 	take();
 	/* As many are left as if none had been lost. */
-	sh->sent = READ_ONCE(sh->rcvd);
+	sh->credit.sent = READ_ONCE(sh->credit.rcvd);
 	do {
 		prepare_slot(n, b->size, dmac, from, 0);
 	} while (n--);
@@ -546,7 +471,7 @@ static void run_copy(void)
 	u64 n;
 
 	if (!from || !to)
-		die("malloc");
+		bench_die("malloc");
 	memset(from, 1, b->size);
 	memset(to, 2, b->size);
 	pairs[0].from_ns = vp_now_ns();
@@ -568,28 +493,28 @@ static void run_eventfd(void)
 	pid_t pid = fork();
 
 	if (to < 0 || back < 0 || pid < 0)
-		die("eventfd");
+		bench_die("eventfd");
 	if (!pid) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		for (;;) {
-			sleep_on(to);
+			bench_sleep_on(to);
 			if (write(back, &one, sizeof(one)) < 0)
-				die("write");
+				bench_die("write");
 		}
 	}
-	busy = busy_ns();
+	busy = bench_busy_ns();
 	from = vp_now_ns();
 	pairs[0].from_ns = from;
 	for (n = 0; n < frames; n++) {
 		if (write(to, &one, sizeof(one)) < 0)
-			die("write");
-		sleep_on(back);
+			bench_die("write");
+		bench_sleep_on(back);
 		now = vp_now_ns();
 		*ns++ = now - from;
 		from = now;
 	}
 	pairs[0].end_ns = from;
-	details->busy_ns = busy_ns() - busy;
+	details->busy_ns = bench_busy_ns() - busy;
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
 	close(to);
@@ -636,7 +561,7 @@ static void run_pairs(void)
 	}
 	for (i = 0; i < npairs; i++)
 		if (waitpid(-1, &status, 0) < 0 || status)
-			die("a pair has failed");
+			bench_die("a pair has failed");
 	remove_network();
 }
 
@@ -694,7 +619,7 @@ static void measure(void)
 		       PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS |
 		       MAP_POPULATE, -1, 0);
 	if (details == MAP_FAILED)
-		die("mmap");
+		bench_die("mmap");
 	if (b->mode == COPY)
 		run_copy();
 	else if (b->mode == EVENTFD)
@@ -762,11 +687,11 @@ int main(int argc, char **argv)
 	}
 	setpgid(0, 0);
 	if (!attach && unshare(CLONE_NEWNET))
-		die("unshare (are you root?)");
+		bench_die("unshare (are you root?)");
 	pairs = mmap(NULL, (MAX_PAIRS + 1) * sizeof(*pairs),
 		     PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (pairs == MAP_FAILED)
-		die("mmap");
+		bench_die("mmap");
 	go = (unsigned int *)(pairs + MAX_PAIRS);
 	for (i = 0; i < VP_ARRAY_SIZE(benches); i++) {
 		bool wanted = optind == argc;

@@ -161,6 +161,65 @@ void ctl_wait(const char *dev, unsigned int n, unsigned int *ep)
 	}
 }
 
+static void for_workers_in(const char *dir, pid_t owner, ctl_worker_fn *fn,
+			   void *arg)
+{
+	char path[300], stat[64], name[32];
+	struct dirent *d;
+	const char *at;
+	DIR *tasks;
+
+	tasks = opendir(dir);
+	if (!tasks)
+		return;
+	snprintf(name, sizeof(name), "(vhost-%d) ", owner);
+	while ((d = readdir(tasks))) {
+		snprintf(path, sizeof(path), "%s/%s/stat", dir, d->d_name);
+		if (vp_read_file(path, stat, sizeof(stat)) <= 0)
+			continue;
+		at = strstr(stat, name);
+		if (at)
+			fn(arg, atoi(d->d_name), at[strlen(name)]);
+	}
+	closedir(tasks);
+}
+
+void ctl_for_workers(pid_t owner, ctl_worker_fn *fn, void *arg)
+{
+	char dir[32];
+
+	/* Threads of their owner, or of the kernel. */
+	snprintf(dir, sizeof(dir), "/proc/%d/task", owner);
+	for_workers_in(dir, owner, fn, arg);
+	for_workers_in("/proc", owner, fn, arg);
+}
+
+static void note_awake(void *awake, pid_t worker, char state)
+{
+	(void)worker;
+	*(bool *)awake |= state != 'S';
+}
+
+/*
+ * When its device is hooked a worker may be on its way into vhost-net's own loop,
+ * which counts not.
+ */
+static void wait_for_workers(pid_t owner)
+{
+	u64 end = vp_now_ms() + WAIT_MS * vp_slowness();
+
+	for (;;) {
+		bool awake = false;
+
+		ctl_for_workers(owner, note_awake, &awake);
+		if (!awake)
+			return;
+		if (vp_now_ms() > end)
+			ktap_fail("a worker of process %d never rests", owner);
+		vp_sleep_ms(2);
+	}
+}
+
 void ctl_wait_world(struct vp_world *w, unsigned int queues)
 {
 	unsigned int i, q, ep[VP_MAX_QP];
@@ -172,6 +231,14 @@ void ctl_wait_world(struct vp_world *w, unsigned int queues)
 		for (q = 0; q < queues; q++)
 			ctl_wait_state(ep[q], "hooked", "none");
 	}
+	/* In a world that is at work they have no rest. */
+	if (!READ_ONCE(w->quiet)) {
+		vp_sleep_ms(10 * vp_slowness());
+		return;
+	}
+	for (i = 0; i < w->n; i++)
+		if (w->peer[i].pid)
+			wait_for_workers(w->peer[i].pid);
 }
 
 static void sum_counters(const char *dev, u64 *packets, u64 *bytes,
@@ -220,6 +287,17 @@ void ctl_wait_gone(const char *dev)
 	while (ctl_find(dev, NULL, 0)) {
 		if (vp_now_ms() > end)
 			ktap_fail("the endpoint of %s is still there", dev);
+		vp_sleep_ms(5);
+	}
+}
+
+void ctl_wait_none(void)
+{
+	u64 end = vp_now_ms() + WAIT_MS * vp_slowness();
+
+	while (ctl_count()) {
+		if (vp_now_ms() > end)
+			ktap_fail("%u endpoints are left", ctl_count());
 		vp_sleep_ms(5);
 	}
 }

@@ -28,12 +28,17 @@ unsigned int ctl_find_pid(pid_t pid, unsigned int *ep, unsigned int max);
 unsigned int ctl_count(void);
 /* Wait until a device has @n endpoints; scans where probes are missing. */
 void ctl_wait(const char *dev, unsigned int n, unsigned int *ep);
+/* Every vhost worker of a process; @state as in /proc/PID/stat. */
+typedef void ctl_worker_fn(void *arg, pid_t worker, char state);
+void ctl_for_workers(pid_t owner, ctl_worker_fn *fn, void *arg);
 struct vp_world;
 /* Wait until all peers of a world have endpoints, and are hooked. */
 void ctl_wait_world(struct vp_world *w, unsigned int queues);
 /* After vp_quiesce(): the module's counters are what the peers sent. */
 void ctl_check_counters(struct vp_world *w);
 void ctl_wait_gone(const char *dev);
+/* All devices were closed.  Who has found one then may let it go last. */
+void ctl_wait_none(void);
 void ctl_wait_state(unsigned int ep, const char *state, const char *reason);
 
 int ctl_ep_read(unsigned int ep, const char *attr, char *buf, size_t size);

@@ -56,6 +56,19 @@ void direct_wait(const struct vp_world *w)
 	}
 }
 
+void direct_wait_frames(struct vp_world *w, u64 frames)
+{
+	u64 end = vp_now_ms() + 2 * WAIT_MS * vp_slowness();
+	u64 fast;
+
+	while (fast = direct_sum(w, "tx_fast_packets"), fast <= frames) {
+		vp_alive(w);
+		ktap_assert(vp_now_ms() < end, "only %llu by the direct path",
+			    fast);
+		vp_sleep_ms(10);
+	}
+}
+
 u64 direct_end(struct vp_world *w)
 {
 	u64 fast, all;

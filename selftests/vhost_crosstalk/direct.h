@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* Peers whose frames take the direct path, which is off by default. */
+/* Peers whose frames take the direct path. */
 #ifndef DIRECT_H
 #define DIRECT_H
 
@@ -22,6 +22,9 @@ struct vp_world *direct_start(unsigned int peers, const struct vp_cfg *c,
 
 /* Until frames go the direct path; the case fails when they never do. */
 void direct_wait(const struct vp_world *w);
+
+/* Until more than so many frames went the direct path in all. */
+void direct_wait_frames(struct vp_world *w, u64 frames);
 
 /*
  * Stop, check every frame and the module's counters, and end.  Returns how

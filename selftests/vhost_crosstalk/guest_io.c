@@ -12,6 +12,11 @@
  *   verify PORT SEED               compare such a stream
  *   blast HOST PORT UNTIL PPS      numbered datagrams of several sizes
  *   sink PORT SECONDS              check them, until none come for SECONDS
+ *   churn MB UNTIL SEED            write pages at random and compare them, in
+ *                                  memory that is given back now and then
+ *   tag MB SEED                    leave free memory behind that is full of one
+ *                                  word
+ *   walk MB SECONDS                visit pages at random; how many a second
  *
  * HOST is an IPv4 or IPv6 address, UNTIL a number of seconds or the name of a
  * file that somebody will make.
@@ -27,6 +32,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -35,6 +41,8 @@
 
 #define CHUNK (256 << 10)
 #define RECEIVE_BUFFER (16 << 20)
+#define PAGE_SIZE 4096
+#define PAGE_WORDS (PAGE_SIZE / 8)
 
 /* How long a peer may be away: it may be rebooting, under emulation. */
 #define PATIENCE_MS (120 * 1000)
@@ -345,8 +353,11 @@ static void sink(char **arg)
 
 	wait_for(sock, PATIENCE_MS);
 	while (poll(&pfd, 1, ms) > 0) {
-		ssize_t len = recv(sock, buffer, sizeof(buffer), 0);
+		/* What poll() sees may have a wrong checksum: not for recv(). */
+		ssize_t len = recv(sock, buffer, sizeof(buffer), MSG_DONTWAIT);
 
+		if (len < 0 && errno == EAGAIN)
+			continue;
 		if (len < 8)
 			errx(1, "a datagram of %zd bytes", len);
 		if ((size_t)len != datagram(expected, buffer[0]))
@@ -366,6 +377,106 @@ static void sink(char **arg)
 		exit(1);
 }
 
+static void *memory(size_t size)
+{
+	void *addr = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (addr == MAP_FAILED)
+		err(1, "cannot map %zu bytes", size);
+	return addr;
+}
+
+/* One word of a page that has generation @gen, or that was never written. */
+static u64 churned(u64 seed, size_t page, u32 gen, size_t i)
+{
+	return gen ? word(seed + gen, page * PAGE_WORDS + i) : 0;
+}
+
+static void churn_page(u64 *data, u64 seed, size_t page, u32 gen)
+{
+	size_t i;
+
+	for (i = 0; i < PAGE_WORDS; i++) {
+		u64 wanted = churned(seed, page, gen, i);
+
+		if (data[i] != wanted)
+			errx(1, "churn: page %zu, write %u, word %zu: %llx instead of %llx",
+			     page, gen, i, (unsigned long long)data[i],
+			     (unsigned long long)wanted);
+		data[i] = churned(seed, page, gen + 1, i);
+	}
+}
+
+static void churn(char **arg)
+{
+	size_t pages = (number(arg[0]) << 20) / PAGE_SIZE, page, i;
+	u64 seed = number(arg[2]), state = seed, rounds = 0;
+	struct until end = until(arg[1]);
+	u32 *gen = memory(pages * sizeof(*gen));
+
+	do {
+		u64 *data = memory(pages * PAGE_SIZE);
+
+		memset(gen, 0, pages * sizeof(*gen));
+		for (i = 0; i < 4 * pages && !is_over(&end); i++) {
+			state = word(seed, state);
+			page = state % pages;
+			churn_page(data + page * PAGE_WORDS, seed, page,
+				   gen[page]);
+			gen[page]++;
+		}
+		for (page = 0; page < pages; page++)
+			churn_page(data + page * PAGE_WORDS, seed, page,
+				   gen[page]);
+		munmap(data, pages * PAGE_SIZE);
+		rounds++;
+	} while (!is_over(&end));
+	printf("%llu rounds\n", (unsigned long long)rounds);
+}
+
+static void tag(char **arg)
+{
+	size_t size = number(arg[0]) << 20, i;
+	u64 *data = memory(size), value = word(number(arg[1]), 0);
+
+	for (i = 0; i < size / sizeof(*data); i++)
+		data[i] = value;
+	/* Not by the end of the program: it shall not be optimized away. */
+	munmap(data, size);
+}
+
+/* Each page has the number of another one, all of them in one circle. */
+static void walk(char **arg)
+{
+	size_t pages = (number(arg[0]) << 20) / PAGE_SIZE, page, i;
+	u32 *next = memory(pages * PAGE_SIZE);
+	double start = now();
+	struct until end;
+	u64 visits = 0;
+
+	for (page = 0; page < pages; page++)
+		next[page * (PAGE_SIZE / 4)] = page;
+	/* Sattolo's shuffle */
+	for (page = pages - 1; page; page--) {
+		u32 *a = next + page * (PAGE_SIZE / 4), *b, old = *a;
+
+		b = next + word(1, page) % page * (PAGE_SIZE / 4);
+		*a = *b;
+		*b = old;
+	}
+	printf("%.3f us a page at first touch and shuffle, ",
+	       (now() - start) * 1e6 / pages);
+
+	start = now();
+	end = until(arg[1]);
+	for (page = 0; !is_over(&end); visits += 4096)
+		for (i = 0; i < 4096; i++)
+			page = next[page * (PAGE_SIZE / 4)];
+	printf("%.1f ns a visit%s\n", (now() - start) * 1e9 / visits,
+	       page < pages ? "" : "?");
+}
+
 static const struct {
 	const char *name;
 	int min, max;
@@ -379,6 +490,9 @@ static const struct {
 	{ "verify", 2, 2, verify },
 	{ "blast", 4, 4, blast },
 	{ "sink", 2, 2, sink },
+	{ "churn", 3, 3, churn },
+	{ "tag", 2, 2, tag },
+	{ "walk", 2, 2, walk },
 };
 
 int main(int argc, char **argv)

@@ -41,6 +41,16 @@ int guestram_unload(void)
 	return syscall(SYS_delete_module, NAME, O_NONBLOCK) ? -errno : 0;
 }
 
+long guestram_frames(void)
+{
+	char buf[32];
+
+	if (vp_read_file("/sys/module/" NAME "/parameters/frames", buf,
+			 sizeof(buf)) <= 0)
+		return -1;
+	return atol(buf);
+}
+
 int guestram_mount(const char *dir, const char *options)
 {
 	return mount("guestram", dir, "guestram", 0, options) ? -errno : 0;

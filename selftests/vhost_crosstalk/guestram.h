@@ -9,6 +9,7 @@
 bool guestram_loaded(void);
 int guestram_load(void);		/* 0 or -errno; nothing to do is fine */
 int guestram_unload(void);
+long guestram_frames(void);		/* of all files; -1 if not loaded */
 int guestram_mount(const char *dir, const char *options);	/* 0 or -errno */
 
 /*

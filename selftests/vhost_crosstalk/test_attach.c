@@ -79,7 +79,7 @@ static void before_start(void)
 	vp_finish(w);
 	for (i = 0; i < 2; i++)
 		ctl_wait_gone(w->peer[i].tap);
-	ktap_assert(!ctl_count(), "%u endpoints are left", ctl_count());
+	ctl_wait_none();
 }
 
 static void after_start(void)
@@ -108,7 +108,7 @@ static void after_start(void)
 	ctl_wait_world(w, 1);
 	vp_wait_frames(w, FRAMES);
 	vp_finish(w);
-	ktap_assert(!ctl_count(), "%u endpoints are left", ctl_count());
+	ctl_wait_none();
 }
 
 /* A scan finds each device once, however often it is done. */
@@ -214,7 +214,7 @@ static void idle(void)
 	close(p.qp[0].vhost);
 	p.qp[0].vhost = -1;
 	ctl_wait_gone(p.tap);
-	ktap_assert(!ctl_count(), "%u endpoints are left", ctl_count());
+	ctl_wait_none();
 }
 
 /* Devices that were opened and never started, or not even owned. */
@@ -234,7 +234,7 @@ static void never_started(void)
 			ktap_assert(!vp_start(&p), "start");
 		vp_close(&p);
 	}
-	ktap_assert(!ctl_count(), "%u endpoints are left", ctl_count());
+	ctl_wait_none();
 }
 
 /* A descriptor that was passed on or inherited keeps the device. */
@@ -306,7 +306,7 @@ static void busy_worker(void)
 	ctl_wait(p.tap, 1, &ep);
 	ctl_wait_state(ep, "hooked", "none");
 	vp_close(&p);
-	ktap_assert(!ctl_count(), "%u endpoints are left", ctl_count());
+	ctl_wait_none();
 }
 
 static const struct ktap_case cases[] = {

@@ -42,6 +42,7 @@
 #define SETTLE_MS	3	/* for frames that nobody expects */
 #define ALONE_MS	5	/* for frames without the direct path */
 #define ALONE_LONG_MS	250
+#define RETAKES		3	/* of them, on a machine that is busy */
 #define FLOW_LEN	18
 
 enum { A, B, C };
@@ -902,6 +903,8 @@ static bool was_cut_short(const struct world *w, const struct burst *b,
 	static struct record again;
 	bool cut;
 
+	/* Nor has it what the last try has still to bring. */
+	lab_wait_quiet(&lab, ALONE_LONG_MS);
 	direct("0");
 	introduce();
 	shoot_alone(w, b, &again, ALONE_LONG_MS);
@@ -923,9 +926,9 @@ static bool run_kind(const struct world *w, const struct kind *k)
 {
 	u64 want = w->slow ? 0 : k->fast + 2, best = 0, limit;
 	static struct record was, is;
-	unsigned int done = 0, pause = 1;
+	unsigned int done = 0, pause = 1, retaken = 0;
 	static struct burst b;
-	bool bad = false, retaken = false;
+	bool bad = false;
 
 	make(k, &b);
 	direct("0");
@@ -945,8 +948,8 @@ static bool run_kind(const struct world *w, const struct kind *k)
 		}
 		best = vp_max(best, is.fast);
 		bad = records_differ(k->name, &is, &was);
-		if (bad && !retaken && was_cut_short(w, &b, &was)) {
-			retaken = true;
+		if (bad && retaken < RETAKES && was_cut_short(w, &b, &was)) {
+			retaken++;
 			ktap_msg("%s: the frames without the direct path came late: taken again",
 				 k->name);
 			bad = false;

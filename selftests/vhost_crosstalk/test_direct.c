@@ -76,6 +76,19 @@ static void ping_pong(void)
 	run(2, &c, &t, ktap_count("CROSSTALK_FRAMES", 5000, 300));
 }
 
+/* Tables of several pages, which lie anywhere. */
+static void long_rings(void)
+{
+	struct vp_traffic t = { .min = 60, .max = 1514, .window = 900 };
+	struct vp_cfg c;
+
+	vp_cfg_default(&c);
+	c.rx_num = 1024;
+	c.tx_num = 1024;
+	c.scatter = true;
+	run(2, &c, &t, ktap_count("CROSSTALK_FRAMES", 20000, 3000));
+}
+
 /* The same with a sender that looks for more before it asks for a kick. */
 static void busy_poll(void)
 {
@@ -212,6 +225,7 @@ static const struct ktap_case cases[] = {
 	{ "layouts", layouts },
 	{ "big", big },
 	{ "ping_pong", ping_pong },
+	{ "long_rings", long_rings },
 	{ "busy_poll", busy_poll, .slow = true },
 	{ "mesh", mesh, .slow = true },
 	{ "policy", policy, .slow = true },

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Two real Linux guests with stock QEMU over the direct path; see guests/cases.py.
+# Real Linux guests with stock QEMU over the direct path; see guests/cases.py.
 #
 # Usage: test_guests.sh [--list | CASE...]
 #
@@ -9,8 +9,10 @@
 # CROSSTALK_GUEST_INITRAMFS  theirs, with guest_io in it (made here)
 # CROSSTALK_GUEST_CASES      which cases, if none are named (all of them)
 # CROSSTALK_GUEST_RAM        directory for files with the guests' RAM, such as a
-#                            mounted guestram (none: anonymous memory)
+#                            mounted guestram (none: anonymous memory); the
+#                            cases of remapping have a mount of their own
 # CROSSTALK_KO               path of vhost_crosstalk.ko (modprobe)
+# CROSSTALK_GUESTRAM_KO      path of vhost_crosstalk_guestram.ko (modprobe)
 # LOGDIR                     directory for the guests' consoles
 
 set -eu

@@ -1,44 +1,57 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Loads the KUnit module, whose suites run at once, and prints their results,
+# Loads the KUnit modules, whose suites run at once, and prints their results,
 # which are in the kernel log, as one flat list.
 #
-# Usage: test_kunit.sh       CROSSTALK_TEST_KO: path of vhost_crosstalk_test.ko
+# Usage: test_kunit.sh       CROSSTALK_TEST_KO: path of vhost_crosstalk_test.ko,
+#                            CROSSTALK_GUESTRAM_TEST_KO: of guestram's
 
 set -eu
 export LC_ALL=C
-name=vhost_crosstalk_test
-ko=${CROSSTALK_TEST_KO:-}
+tests="${CROSSTALK_TEST_KO:-} ${CROSSTALK_GUESTRAM_TEST_KO:-}"
 
-if [ -z "$ko" ] || [ ! -e "$ko" ]; then
+# suites NAME KO TEST_KO: loads module NAME, whose functions the suites call, if
+# need be, and its tests
+suites()
+{
+	local status=0 was_loaded=1 main_was_loaded=1
+	if [ -d "/sys/module/$1_test" ]; then
+		rmmod "$1_test"
+	else
+		was_loaded=0
+	fi
+	if [ ! -d "/sys/module/$1" ]; then
+		main_was_loaded=0
+		if [ -n "$2" ]; then insmod "$2"; else modprobe "$1"; fi
+	fi
+	insmod "$3" || status=$?
+	[ $was_loaded = 1 ] || rmmod "$1_test" || status=1
+	[ $main_was_loaded = 1 ] || rmmod "$1" || status=1
+	return $status
+}
+
+found=0
+for ko in $tests; do
+	[ ! -e "$ko" ] || found=1
+done
+if [ $found = 0 ]; then
 	echo "TAP version 13"
-	echo "1..0 # SKIP no KUnit module: the kernel has no CONFIG_KUNIT, or CROSSTALK_TEST_KO is not set"
+	echo "1..0 # SKIP no KUnit modules: the kernel has no CONFIG_KUNIT, or CROSSTALK_TEST_KO is not set"
 	exit 4
 fi
 
 mark="crosstalk-kunit-$$-$RANDOM"
 echo "$mark" >/dev/kmsg
-was_loaded=0
-if [ -d "/sys/module/$name" ]; then
-	was_loaded=1
-	rmmod "$name"
-fi
 modprobe -q kunit || true
-# The suites call the module's functions.
-main_was_loaded=1
-if [ ! -d /sys/module/vhost_crosstalk ]; then
-	main_was_loaded=0
-	if [ -n "${CROSSTALK_KO:-}" ]; then
-		insmod "$CROSSTALK_KO"
-	else
-		modprobe vhost_crosstalk
-	fi
-fi
 status=0
-insmod "$ko" || status=$?
-[ $was_loaded = 1 ] || rmmod "$name" || status=1
-[ $main_was_loaded = 1 ] || rmmod vhost_crosstalk || status=1
+if [ -n "${CROSSTALK_TEST_KO:-}" ]; then
+	suites vhost_crosstalk "${CROSSTALK_KO:-}" "$CROSSTALK_TEST_KO" || status=$?
+fi
+if [ -n "${CROSSTALK_GUESTRAM_TEST_KO:-}" ]; then
+	suites vhost_crosstalk_guestram "${CROSSTALK_GUESTRAM_KO:-}" \
+		"$CROSSTALK_GUESTRAM_TEST_KO" || status=$?
+fi
 
 dmesg | sed -n "/$mark/,\$p" | sed -E 's/^(<[0-9]+>)?\[ *[0-9.]+\] //' |
 	awk -v status="$status" '

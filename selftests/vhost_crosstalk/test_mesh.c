@@ -163,12 +163,19 @@ static void o_worker(struct vp_peer *p)
 	ioctl(p->qp[0].vhost, ATTACH_WORKER, worker);
 }
 
-/* What is the owner's becomes copy-on-write for a moment. */
+/*
+ * What is the owner's becomes copy-on-write for a moment.  Not on User Mode
+ * Linux: an owner that is killed in the middle of it leaves a copy that is not
+ * complete, and arch/um, flush_tlb_mm(), takes the mark of its end for a mapping.
+ */
 static void o_fork(struct vp_peer *p)
 {
-	pid_t pid = fork();
+	pid_t pid;
 
 	(void)p;
+	if (vp_on_uml())
+		return;
+	pid = fork();
 	if (!pid)
 		_exit(0);
 	if (pid > 0)

@@ -106,7 +106,9 @@ static void take(void)
 		post(e->id);
 	}
 	vp_ring_kick(r);
-	WRITE_ONCE(f->acked, READ_ONCE(f->sent));
+	/* What is lost with a page is forgiven in time. */
+	if (frames)
+		WRITE_ONCE(f->acked, last_seq + 1);
 }
 
 static void serve_faults(void)
@@ -131,6 +133,17 @@ static void serve(unsigned int ms)
 	} while (vp_now_ms() < end);
 }
 
+/* Why the sender's frames do not take the direct path. */
+static void tell_verdicts(void)
+{
+	char verdicts[256] = "";
+	unsigned int from;
+
+	if (ctl_find(w->peer[SENDER].tap, &from, 1))
+		ctl_ep_read(from, "verdicts", verdicts, sizeof(verdicts));
+	ktap_msg("the sender's verdicts: %s", verdicts);
+}
+
 /* Until frames arrive, by the direct path. */
 static void flows(void)
 {
@@ -140,10 +153,12 @@ static void flows(void)
 	while (frames < seen + 3 * PAGES ||
 	       ctl_ep_num(ep, "rx_fast_packets") < fast + 3 * PAGES) {
 		serve(3);
-		ktap_assert(vp_now_ms() < end,
-			    "%llu frames arrive, %llu by the direct path",
-			    frames - seen,
-			    ctl_ep_num(ep, "rx_fast_packets") - fast);
+		if (vp_now_ms() < end)
+			continue;
+		tell_verdicts();
+		ktap_fail("%llu frames arrive, %llu by the direct path",
+			  frames - seen,
+			  ctl_ep_num(ep, "rx_fast_packets") - fast);
 	}
 }
 
@@ -156,7 +171,8 @@ static void map(int flags, int fd)
 /* Memory of a file (which shows what is written), or private memory. */
 static void start(enum memory kind)
 {
-	struct vp_traffic t = { .min = 60, .max = 1514, .window = 64 };
+	/* Frames wait for buffers, but not for long in front of the slow path. */
+	struct vp_traffic t = { .min = 60, .max = 1514, .window = 2 * PAGES };
 	struct vp_flow_id id = { RECEIVER, SENDER, 0, 0 };
 	struct vp_region *r;
 	struct vp_cfg c;
@@ -584,10 +600,10 @@ static void pressure(void)
 static const struct ktap_case cases[] = {
 	{ "revoked", revoked },
 	{ "moved", moved, .slow = true },
-	{ "stopped", stopped },
+	{ "stopped", stopped, .slow = true },
 	{ "wiped_pages", wiped_pages },
 	{ "guestram_revoked", guestram_revoked, .slow = true },
-	{ "guestram_wiped", guestram_wiped },
+	{ "guestram_wiped", guestram_wiped, .slow = true },
 	{ "postcopy", postcopy, .slow = true },
 	{ "forked", forked },
 	{ "merged", merged },

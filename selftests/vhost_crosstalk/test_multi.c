@@ -48,15 +48,14 @@ static void queues_direct(unsigned int peers, unsigned int queues, u64 frames)
 {
 	struct vp_world *w;
 	struct vp_cfg c;
-	u64 fast;
 
 	vp_cfg_default(&c);
 	c.queues = queues;
 	w = direct_start(peers, &c, &queue_traffic, false);
 	direct_wait(w);
 	vp_wait_frames(w, frames);
-	fast = direct_finish(w);
-	ktap_assert(fast > frames, "%llu frames by the direct path", fast);
+	direct_wait_frames(w, frames);
+	direct_finish(w);
 }
 
 static void queues_hooked(void)
@@ -578,7 +577,7 @@ static const struct ktap_case cases[] = {
 	{ "queue_reasons", queue_reasons, .slow = true },
 	{ "queues_detached", queues_detached, .slow = true },
 	{ "many_plain", many_plain, 100, true },
-	{ "many_hooked", many_hooked, 100 },
+	{ "many_hooked", many_hooked, 100, .slow = true },
 	{ "kthread_worker", kthread_worker },
 	{ "forked_owner", forked_owner },
 };

@@ -197,22 +197,6 @@ static void mount_sysfs(struct order *o)
 		    strerror(errno));
 }
 
-/*
- * On a machine that lets this program or the module wait, few changes are made
- * while many frames pass, and they may all have found the direct path closed.
- */
-static void wait_enough(struct order *o, u64 frames)
-{
-	u64 end = vp_now_ms() + STUCK_MS * vp_slowness();
-
-	while (direct_sum(o->w, "tx_fast_packets") <= frames / 100) {
-		vp_alive(o->w);
-		ktap_assert(vp_now_ms() < end, "only %llu by the direct path",
-			    direct_sum(o->w, "tx_fast_packets"));
-		vp_sleep_ms(10);
-	}
-}
-
 /* Where a frame that was lost is counted, if it is. */
 static void show_drops(struct order *o)
 {
@@ -277,7 +261,12 @@ static void order(unsigned int peers, u32 window, unsigned int share)
 	}
 	settle(&o);
 	direct_wait(o.w);
-	wait_enough(&o, frames);
+	/*
+	 * On a machine that lets this program or the module wait, few changes
+	 * are made while many frames pass, and they may all have found the
+	 * direct path closed.
+	 */
+	direct_wait_frames(o.w, frames / 100);
 	ms = vp_now_ms() - began;
 	ktap_msg("%u guests: %llu frames, %u changes, %llu rests, %llu frames/s",
 		 peers, vp_total(o.w), n, direct_sum(o.w, "tx_settles"),

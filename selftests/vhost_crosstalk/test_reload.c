@@ -151,7 +151,7 @@ static void at_once(void)
 }
 
 static const struct ktap_case cases[] = {
-	{ "at_once", at_once, 100 },
+	{ "at_once", at_once, 100, .slow = true },
 	{ "two", two, 300 },
 	{ "mixed", mixed, 100, .slow = true },
 	{ "big", big, 100, .slow = true },

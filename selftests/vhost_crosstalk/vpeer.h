@@ -104,6 +104,8 @@ struct vp_mem {
  */
 int vp_mem_init(struct vp_mem *m, enum vp_mem_kind kind, unsigned int n,
 		u64 size, bool adjacent);
+/* Pages that are neighbours shall not be so in the machine's memory; at once. */
+void vp_mem_scatter(struct vp_mem *m);
 void vp_mem_free(struct vp_mem *m);
 void vp_mem_reset(struct vp_mem *m);
 u64 vp_mem_alloc(struct vp_mem *m, u64 size, u64 align);
@@ -256,6 +258,7 @@ void vp_script_end(void);
 int vp_bpf_load(unsigned int type, u32 ret);
 int vp_write_file(const char *path, const char *text);	/* 0 or -errno */
 int vp_read_file(const char *path, char *buf, size_t size);
+bool vp_on_uml(void);
 
 /* ---- frames (vpeer_frame.c) ---- */
 
@@ -324,6 +327,7 @@ struct vp_cfg {
 	enum vp_mem_kind mem;
 	unsigned int regions;
 	bool adjacent;
+	bool scatter;			/* see vp_mem_scatter() */
 	enum vp_layout rx_layout, tx_layout;
 	unsigned int indirect;		/* per cent of chains */
 	unsigned int rx_chain, tx_chain;

@@ -109,6 +109,7 @@ static int open_memory(struct vp_peer *p)
 	unsigned int n = vp_max(c->regions, 1U);
 	struct vp_ring_cfg rc;
 	u64 need = 65536;
+	int ret;
 
 	ring_cfg(p, VP_VQ_RX, &rc);
 	need += vp_ring_bytes(&rc) * c->queues;
@@ -116,7 +117,10 @@ static int open_memory(struct vp_peer *p)
 	need += vp_ring_bytes(&rc) * c->queues;
 	if (c->adjacent)
 		need = need / n + 4096;
-	return vp_mem_init(&p->mem, c->mem, n, need, c->adjacent);
+	ret = vp_mem_init(&p->mem, c->mem, n, need, c->adjacent);
+	if (!ret && c->scatter)
+		vp_mem_scatter(&p->mem);
+	return ret;
 }
 
 static int open_backend(const struct vp_peer *p, const struct vp_tap_cfg *tc)
@@ -146,6 +150,25 @@ int vp_open(struct vp_peer *p, const struct vp_cfg *cfg, unsigned int index)
 		p->qp[q].vhost = -1;
 		p->qp[q].tap = -1;
 	}
+	tc = (struct vp_tap_cfg) {
+		.vnet_hdr = !(cfg->features & VP_F_VHOST_HDR),
+		.hdr_size = p->hlen,
+		.offload = cfg->offload,
+		.sndbuf = cfg->sndbuf,
+		.multi_queue = cfg->queues > 1,
+	};
+	/*
+	 * First of all: who still has the tap is the device that was closed
+	 * before, because a scan looks at it, and that can write to the memory
+	 * it knows, at the same addresses.
+	 */
+	for (q = 0; q < cfg->queues; q++) {
+		p->qp[q].tap = open_backend(p, &tc);
+		if (p->qp[q].tap < 0) {
+			ktap_msg("tap %s: %s", p->tap, strerror(-p->qp[q].tap));
+			return p->qp[q].tap;
+		}
+	}
 	ret = open_memory(p);
 	if (ret)
 		return ret;
@@ -154,19 +177,7 @@ int vp_open(struct vp_peer *p, const struct vp_cfg *cfg, unsigned int index)
 	if (ret)
 		return ret;
 
-	tc = (struct vp_tap_cfg) {
-		.vnet_hdr = !(cfg->features & VP_F_VHOST_HDR),
-		.hdr_size = p->hlen,
-		.offload = cfg->offload,
-		.sndbuf = cfg->sndbuf,
-		.multi_queue = cfg->queues > 1,
-	};
 	for (q = 0; q < cfg->queues; q++) {
-		p->qp[q].tap = open_backend(p, &tc);
-		if (p->qp[q].tap < 0) {
-			ktap_msg("tap %s: %s", p->tap, strerror(-p->qp[q].tap));
-			return p->qp[q].tap;
-		}
 		p->qp[q].vhost = open("/dev/vhost-net", O_RDWR | O_CLOEXEC);
 		if (p->qp[q].vhost < 0) {
 			ktap_msg("/dev/vhost-net: %s", strerror(errno));
@@ -568,6 +579,7 @@ unsigned int vp_rx(struct vp_peer *p, unsigned int q, unsigned int budget,
 		u32 total;
 
 		if (len < p->hlen) {
+			ktap_msg("%s: %u bytes are no header", p->tap, len);
 			r->bad_used++;
 			rx_again(p, q, s);
 			continue;

@@ -76,6 +76,14 @@ static int backing_file(struct vp_mem *m)
 	return fd;
 }
 
+void vp_mem_scatter(struct vp_mem *m)
+{
+	size_t i;
+
+	for (i = 4096; i < m->map_len; i += 2 * 4096)
+		WRITE_ONCE(((u8 *)m->map)[i], 0);
+}
+
 int vp_mem_init(struct vp_mem *m, enum vp_mem_kind kind, unsigned int n,
 		u64 size, bool adjacent)
 {

@@ -349,3 +349,11 @@ int vp_read_file(const char *path, char *buf, size_t size)
 	buf[n] = 0;
 	return n;
 }
+
+bool vp_on_uml(void)
+{
+	char buf[4096];
+
+	return vp_read_file("/proc/cpuinfo", buf, sizeof(buf)) > 0 &&
+	       strstr(buf, "User Mode Linux");
+}

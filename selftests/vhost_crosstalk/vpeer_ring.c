@@ -13,6 +13,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "ktap.h"
 #include "vpeer.h"
 
 static u16 *used_event(struct vp_ring *r)
@@ -276,7 +277,11 @@ struct vp_slot *vp_ring_pop(struct vp_ring *r, u32 *len)
 				return s;
 			}
 		}
-		r->bad_used++;
+		if (!r->bad_used++)
+			ktap_msg("%s ring, used entry %u: id %u, len %u of %u",
+				 r->is_rx ? "RX" : "TX", (u16)(r->used_idx - 1),
+				 e->id, e->len, e->id < r->num ?
+				 r->slot[r->owner[e->id]].len : 0);
 	}
 }
 

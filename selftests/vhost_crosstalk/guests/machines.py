@@ -39,6 +39,14 @@ class GuestError(Exception):
     """Something that should have happened did not; str() says what."""
 
 
+class Unlucky(GuestError):
+    """What can happen to any host that has too little time for its guests.
+
+    Frames go by the tap if their receiver does not run for a while, or get lost
+    there. Once it says nothing; each time it says that something is wrong.
+    """
+
+
 class GuestCrash(GuestError):
     """The kernel of a guest crashed; report has the lines that it left."""
 
@@ -150,11 +158,27 @@ def endpoints():
     return found
 
 
+def moving(seconds=1):
+    """What the module counts in that time: does anything go on?"""
+    before = endpoints()
+    time.sleep(seconds)
+    text = []
+    for dev, after in endpoints().items():
+        old = before.get(dev, {})
+        more = [f"{name} +{int(value) - int(old[name])}"
+                for name, value in sorted(after.items())
+                if value.isdigit() and old.get(name, "").isdigit() and
+                value != old[name]]
+        text.append(f"{dev} ({after.get('state', '?')}): "
+                    f"{' '.join(more) or 'nothing'}")
+    return f"in {seconds} s " + "; ".join(text or ["no endpoint"])
+
+
 class Setup:
     """What all guests of a run have in common."""
 
     def __init__(self, vmlinux, initramfs, logs, bridge, memory=192,
-                 ipv6=False, ram_dir="", append=""):
+                 ipv6=False, ram_dir="", append="", devices=()):
         self.vmlinux = vmlinux
         self.initramfs = initramfs
         self.logs = logs
@@ -163,6 +187,7 @@ class Setup:
         self.ram_dir = ram_dir
         self.ipv6 = ipv6
         self.append = append
+        self.devices = devices
         self.run = f"/run/vhost-crosstalk-{bridge}"
         os.makedirs(self.run, exist_ok=True)
         os.makedirs(logs, exist_ok=True)
@@ -215,7 +240,7 @@ class Machine:
             "-netdev", f"tap,id=n0,ifname={tap},script=no,"
                        "downscript=no,vhost=on",
             "-device", f"virtio-net-pci,netdev=n0,romfile=,mac={guest.mac}",
-            *options,
+            *setup.devices, *options,
         ]
         with open(self.qemu_log, "w", encoding="ascii") as log:
             # pylint: disable-next=consider-using-with
@@ -248,19 +273,33 @@ class Machine:
             raise GuestCrash(f"the kernel of {self.guest.name} crashed: "
                              f"{crash.group(1)}; its console: {self.log}",
                              console[start:].splitlines()[:40])
+        if self.process.poll() == 0 and not read(self.qemu_log):
+            # What a triple fault looks like with -no-reboot
+            raise GuestCrash(f"{self.guest.name} has reset itself, and its "
+                             "kernel said nothing", console.splitlines()[-10:])
         if self.process.poll() is not None:
             raise GuestError(f"{self.guest.name} is gone (QEMU ended with "
                              f"status {self.process.returncode}): "
                              f"{read(self.qemu_log)[-300:] or 'no message'}")
 
+    def where(self):
+        """Where its processor is."""
+        try:
+            registers = self.qmp("human-monitor-command",
+                                 command_line="info registers")
+        except GuestError as error:
+            return str(error)
+        return " ".join(re.findall(r"[RE]IP=\S+|HLT=\S+", registers))
+
     def report_hang(self, seconds):
         """It does not answer: an NMI makes its kernel say where it is."""
         text = f"{self.guest.name} did not answer within {seconds:.0f} s"
+        # Another one may be what it waits for.
+        for guest in self.guest.all:
+            if guest.machine:
+                text += f"; {guest.name} {guest.machine.where()}"
+        text += f"; {moving()}"
         with contextlib.suppress(GuestError):
-            registers = self.qmp("human-monitor-command",
-                                 command_line="info registers")
-            text += "; " + " ".join(re.findall(r"[RE]IP=\S+|HLT=\S+",
-                                               registers))
             self.qmp("inject-nmi")
             deadline = time.monotonic() + 5 * SLOWNESS
             while self.process.poll() is None and \
@@ -295,7 +334,12 @@ class Machine:
         if arguments:
             text["arguments"] = {name.replace("_", "-"): value
                                  for name, value in arguments.items()}
-        self.monitor.sendall(json.dumps(text).encode() + b"\n")
+        try:
+            self.monitor.sendall(json.dumps(text).encode() + b"\n")
+        except OSError:
+            self.process.wait(5 * SLOWNESS)
+            self.check_alive()
+            raise
         while True:
             answer = self.qmp_answer()
             if "error" in answer:
@@ -329,7 +373,7 @@ class Guest:
         self.setup = setup
         self.started = 0
         self.name = f"guest{number}"
-        self.tap = f"tap{number}"
+        self.tap = self.first_tap = f"tap{number}"
         self.mac = f"52:54:00:00:00:{number:02x}"
         self.address = f"10.0.0.{number}"
         self.address6 = f"fd00::{number}"
@@ -387,6 +431,9 @@ class Guest:
                     guest.check_alive()
                 continue
             if not data:
+                # It closes its files before it has ended.
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    machine.process.wait(5)
                 self.check_alive()
                 raise GuestError(f"{self.name} closed its console")
             machine.pending += data
@@ -396,14 +443,26 @@ class Guest:
             self.read_until(b"@ready", BOOT_SECONDS)
         except GuestCrash:
             raise
+        except GuestHang as error:
+            # Nothing was asked of it yet: no case is to blame.
+            raise GuestCrash(f"it hung while it booted: {error}; its console: "
+                             f"{self.log}", error.report) from None
         except GuestError as error:
             raise GuestError(f"{error}; its console: {self.log}") from None
 
     def send(self, command):
-        self.machine.channel.sendall(command.encode() + b"\n")
+        try:
+            self.machine.channel.sendall(command.encode() + b"\n")
+        except OSError:
+            self.check_alive()
+            raise
 
     def result(self, command, seconds):
-        output, status = self.read_until(b"@status", seconds)
+        try:
+            output, status = self.read_until(b"@status",
+                                             seconds * max(SLOWNESS // 2, 1))
+        except GuestHang as error:
+            raise GuestHang(f"'{command}': {error}", error.report) from None
         output = output.replace("\r", "")
         if status.split()[1] != "0":
             raise GuestError(f"'{command}' failed in {self.name}: "
@@ -424,7 +483,8 @@ class Guest:
         base = f"/sys/class/net/{self.tap}/statistics/"
         # What a guest sends is received by its tap.
         return {"sent": int(read(base + "rx_packets", "0")),
-                "got": int(read(base + "tx_packets", "0"))}
+                "got": int(read(base + "tx_packets", "0")),
+                "got_bytes": int(read(base + "tx_bytes", "0"))}
 
 
 def boot_ids(guests):
@@ -466,11 +526,13 @@ def parse_iperf3(output):
     return float(found.group(1))
 
 
-def iperf3_command(target, seconds, every=0):
-    return (f"iperf3 -c {target.address} -t {seconds} -i {every} -f m "
+def iperf3_command(target, seconds=0, every=0, mb=0):
+    """So many seconds, or megabytes, of one stream."""
+    amount = f"-n {mb}M" if mb else f"-t {seconds}"
+    return (f"iperf3 -c {target.address} {amount} -i {every} -f m "
             "--connect-timeout 20000")
 
 
-def iperf3(source, target, seconds):
-    command = iperf3_command(target, seconds)
+def iperf3(source, target, seconds=0, mb=0):
+    command = iperf3_command(target, seconds, mb=mb)
     return parse_iperf3(source.run(command, seconds + 60))

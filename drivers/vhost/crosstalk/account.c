@@ -64,7 +64,11 @@ crosstalk_verdict_tapped(const struct crosstalk_verdict *verdict)
 }
 EXPORT_SYMBOL_FOR_CROSSTALK_TEST(crosstalk_verdict_tapped);
 
-/* RCU held.  A CPU that has taken a frame from a qdisc is running it. */
+/*
+ * RCU held.  A CPU that has taken a frame from a qdisc is running it until the
+ * frame is with the driver.  So what it holds is asked first: the other way round
+ * a frame that is taken out in between is in neither answer.
+ */
 static bool holds_frames(const struct net_device *dev)
 {
 	unsigned int nr = READ_ONCE(dev->real_num_tx_queues);
@@ -73,8 +77,11 @@ static bool holds_frames(const struct net_device *dev)
 
 	for (i = 0; i < nr; i++) {
 		qdisc = rcu_dereference(netdev_get_tx_queue(dev, i)->qdisc);
-		if (qdisc_is_running((struct Qdisc *)qdisc) ||
-		    !qdisc_is_empty(qdisc))
+		if (!qdisc_is_empty(qdisc))
+			return true;
+		/* After that; whoever empties it ran it before. */
+		smp_rmb();
+		if (qdisc_is_running((struct Qdisc *)qdisc))
 			return true;
 	}
 	return false;

@@ -31,6 +31,8 @@
 #define FORGET_MS	1000	/* a third of what a tap does */
 #define STOP_MS		2000	/* the rest of it */
 #define FORGIVE_MS	50	/* lossy flows: then the window is open again */
+#define PAUSE_MS	40	/* times vp_slowness(); see is_pause() */
+#define PAUSE_EVERY_MS	240
 #define RX_BUDGET	64
 #define MAX_DUMPS	2	/* of one peer's rings, in the log */
 
@@ -347,12 +349,25 @@ static unsigned int send_flow(struct runner *r, unsigned int dst,
 	return n;
 }
 
+/*
+ * A fully preemptible kernel on a slow machine: workers that always have frames
+ * never sleep, and rmmod waits until each task has done so once, see
+ * synchronize_rcu_tasks().  All peers stop sending at the same time, for a while.
+ */
+static bool is_pause(void)
+{
+	unsigned int slowness = vp_slowness();
+
+	return slowness > 4 &&
+	       vp_now_ms() % (PAUSE_EVERY_MS * slowness) < PAUSE_MS * slowness;
+}
+
 static bool can_send(struct runner *r)
 {
 	u32 kinds = kinds_of(r->w);
 	unsigned int sub, dst;
 
-	if (READ_ONCE(r->w->quiet))
+	if (READ_ONCE(r->w->quiet) || is_pause())
 		return false;
 	for (sub = 0; sub < r->p.cfg.queues * VP_KINDS; sub++) {
 		if (!(kinds & VP_BIT(sub % VP_KINDS)) ||
@@ -375,7 +390,7 @@ static unsigned int send_all(struct runner *r)
 
 		if (tx->nfree <= tx->nslots / 2)
 			vp_tx_reclaim(&r->p, q);
-		if (READ_ONCE(r->w->quiet))
+		if (READ_ONCE(r->w->quiet) || is_pause())
 			continue;
 		for (dst = 0; dst < r->w->n; dst++)
 			for (kind = 0; kind < VP_KINDS; kind++)

@@ -191,9 +191,11 @@ static void wait_status(struct vp_world *w, unsigned int ep, const char *what,
  */
 #define tool_meanwhile(w, ...)						\
 	do {								\
-		vp_resume(w);						\
+		struct vp_world *w_ = (w);				\
+									\
+		vp_resume(w_);						\
 		tool_is(0, __VA_ARGS__);				\
-		vp_quiesce(w);						\
+		vp_quiesce(w_);						\
 	} while (0)
 
 static void need_json(void)

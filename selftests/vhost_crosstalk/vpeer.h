@@ -444,6 +444,7 @@ struct vp_peer_shm {
 	u64 tx_frames, tx_bytes, rx_frames, rx_bytes, events;
 	bool in_event;
 	bool waiting;
+	bool dead;		/* from a vp_kill() until vp_wait_ready() */
 };
 
 typedef void vp_event_fn(struct vp_peer *p, u64 count);

@@ -56,7 +56,7 @@ install: module
 
 .PHONY: check quick soak demo bench vm
 check:
-	@scripts/check
+	@scripts/check $(if $(MINUTES),--minutes $(MINUTES))
 
 quick:
 	@scripts/check --quick
@@ -83,7 +83,8 @@ help:
 	@echo 'make [KVER=release | KDIR=dir]  build the modules into build/<release>/'
 	@echo 'make install                    install them for that kernel, and crosstalk(8) (as root)'
 	@echo 'make demo                       two real guests in a VM, with and without the module'
-	@echo 'make check                      all tests, on every supported kernel'
+	@echo 'make check [MINUTES=n]          all tests, on every supported kernel; what n minutes'
+	@echo '                                are enough for'
 	@echo 'make quick                      the tests that a User Mode Linux can run, in seconds'
 	@echo 'make soak                       the longest runs of the tests, for an hour or more'
 	@echo 'make bench                      speed, measured in a VM'

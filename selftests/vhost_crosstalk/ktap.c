@@ -183,6 +183,14 @@ static enum ktap_rc run_case(const struct ktap_case *c, char *why, size_t size)
 	return WEXITSTATUS(status) ? KTAP_FAIL : KTAP_PASS;
 }
 
+/* Whoever waits for the results has no time for more, see scripts/check. */
+static bool is_late(void)
+{
+	const char *s = getenv("CROSSTALK_UNTIL");
+
+	return s && *s && time(NULL) >= strtoll(s, NULL, 0);
+}
+
 static bool wanted(int argc, char **argv, const struct ktap_case *c)
 {
 	const char *name = c->name;
@@ -240,7 +248,12 @@ int ktap_main(int argc, char **argv, const struct ktap_case *cases,
 		if (!wanted(argc, argv, &cases[i]))
 			continue;
 		clock_gettime(CLOCK_MONOTONIC, &a);
-		rc = run_case(&cases[i], why, sizeof(why));
+		if (is_late()) {
+			rc = KTAP_SKIP;
+			strcpy(why, "no time was left");
+		} else {
+			rc = run_case(&cases[i], why, sizeof(why));
+		}
 		clock_gettime(CLOCK_MONOTONIC, &b);
 		if (rc == KTAP_FAIL && *why)
 			printf("# FAILED: %s\n", why);

@@ -441,6 +441,7 @@ struct vp_peer_shm {
 	char tap[16];
 	bool quieted;		/* has seen world.quiet; TX ring empty */
 	u64 corrupt, foreign, missed_calls, stalls, bad_used, errors;
+	u64 dropped;		/* by its tap, until it ended */
 	u64 tx_frames, tx_bytes, rx_frames, rx_bytes, events;
 	bool in_event;
 	bool waiting;

@@ -656,6 +656,7 @@ void vp_run_peer(struct vp_world *w, unsigned int i, const struct vp_cfg *cfg)
 	}
 	shm->bad_used += vp_bad_used(&r->p);
 	shm->errors += vp_ring_errors(&r->p);
+	shm->dropped = vp_link_dropped(shm->tap);
 	WRITE_ONCE(shm->state, VP_S_ENDED);
 	vp_close(&r->p);
 	_exit(0);
@@ -964,15 +965,16 @@ void vp_check(struct vp_world *w)
 			for (q = 0; q < VP_MAX_SUB; q++) {
 				struct vp_flow *f = &w->flow[i][j][q];
 				bool loose = is_loose(w, q);
-				bool s = exact(w, i, j) && !loose;
+				bool whole = exact(w, i, j) && !loose;
 
 				if (!(f->dup || (f->reordered && !loose) ||
-				      (s && f->lost)))
+				      (whole && f->lost)))
 					continue;
 				bad++;
-				ktap_msg("flow %u->%u.%u: sent %llu, received %llu, lost %llu, twice %llu, out of order %llu",
+				ktap_msg("flow %u->%u.%u: sent %llu, received %llu, lost %llu, twice %llu, out of order %llu; taps dropped %llu and %llu",
 					 i, j, q, f->sent, f->rcvd, f->lost,
-					 f->dup, f->reordered);
+					 f->dup, f->reordered, s->dropped,
+					 w->peer[j].dropped);
 			}
 		}
 	}

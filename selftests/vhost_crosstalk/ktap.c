@@ -76,6 +76,14 @@ bool ktap_quick(void)
 	return s && *s && strcmp(s, "0");
 }
 
+/* scripts/check says until when. */
+bool ktap_is_late(void)
+{
+	const char *s = getenv("CROSSTALK_UNTIL");
+
+	return s && *s && time(NULL) >= strtoll(s, NULL, 0);
+}
+
 unsigned int ktap_count(const char *env, unsigned int full, unsigned int quick)
 {
 	const char *s = getenv(env);
@@ -183,14 +191,6 @@ static enum ktap_rc run_case(const struct ktap_case *c, char *why, size_t size)
 	return WEXITSTATUS(status) ? KTAP_FAIL : KTAP_PASS;
 }
 
-/* Whoever waits for the results has no time for more, see scripts/check. */
-static bool is_late(void)
-{
-	const char *s = getenv("CROSSTALK_UNTIL");
-
-	return s && *s && time(NULL) >= strtoll(s, NULL, 0);
-}
-
 static bool wanted(int argc, char **argv, const struct ktap_case *c)
 {
 	const char *name = c->name;
@@ -248,9 +248,9 @@ int ktap_main(int argc, char **argv, const struct ktap_case *cases,
 		if (!wanted(argc, argv, &cases[i]))
 			continue;
 		clock_gettime(CLOCK_MONOTONIC, &a);
-		if (is_late()) {
+		if (ktap_is_late()) {
 			rc = KTAP_SKIP;
-			strcpy(why, "no time was left");
+			strcpy(why, KTAP_LATE);
 		} else {
 			rc = run_case(&cases[i], why, sizeof(why));
 		}

@@ -43,6 +43,10 @@ void ktap_fail(const char *fmt, ...)
 void ktap_skip(const char *fmt, ...)
 	__attribute__((format(printf, 1, 2), noreturn));
 
+/* Whoever waits for the results has no time for more: skip with this reason. */
+#define KTAP_LATE	"no time was left"
+bool ktap_is_late(void);
+
 /* True when CROSSTALK_QUICK asks for the short form of long tests. */
 bool ktap_quick(void);
 

@@ -188,7 +188,7 @@ def udp(one, two):
 
 def files(one, two):
     ways = Ways(one, two)
-    transfer(one, two, 24)
+    transfer(one, two, 24 if FIGURES else 8)
     ways.fast(200)
 
 

@@ -115,7 +115,7 @@ def remap_files(one, two, _):
     shares = Shares(one, two)
     jobs = [Job(g, f"guest_io churn 16 /tmp/until {n}")
             for n, g in enumerate((one, two), 5)]
-    transfer(one, two, 12)
+    transfer(one, two, 12 if FIGURES else 6)
     for guest in (one, two):
         guest.run(": >/tmp/until")
     for job in jobs:

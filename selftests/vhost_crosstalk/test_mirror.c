@@ -173,7 +173,6 @@ static void start(enum memory kind)
 {
 	/* Frames wait for buffers, but not for long in front of the slow path. */
 	struct vp_traffic t = { .min = 60, .max = 1514, .window = 2 * PAGES };
-	struct vp_flow_id id = { RECEIVER, SENDER, 0, 0 };
 	struct vp_region *r;
 	struct vp_cfg c;
 	unsigned int i;
@@ -212,8 +211,7 @@ static void start(enum memory kind)
 	/* vp_start() finds all of its own slots in use. */
 	peer.qp[0].rx.nfree = 0;
 	ktap_assert(!vp_set_mem(&peer, false) && !vp_start(&peer), "start");
-	vp_tx(&peer, 0, VP_RAW, id, 0, 60, 0);
-	vp_ring_kick_anyway(&peer.qp[0].tx);
+	vp_bridge_keep(peer.tap, RECEIVER);
 	ctl_wait(peer.tap, 1, &ep);
 	vp_go(w);
 	flows();

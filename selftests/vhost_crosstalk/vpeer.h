@@ -244,6 +244,8 @@ void vp_link_up(const char *name, unsigned int mtu);
 void vp_link_down(const char *name);
 void vp_bridge_add(const char *name, unsigned int mtu);
 void vp_bridge_port(const char *bridge, const char *port);
+/* A machine that says nothing for 300 s is forgotten, but not this one. */
+void vp_bridge_keep(const char *port, unsigned int peer);
 u64 vp_link_dropped(const char *name);		/* of both directions */
 void vp_link_mac(const char *name, u8 *mac);
 bool vp_link_exists(const char *name);

@@ -133,6 +133,16 @@ void vp_bridge_port(const char *bridge, const char *port)
 			  strerror(-ret));
 }
 
+void vp_bridge_keep(const char *port, unsigned int peer)
+{
+	u8 mac[6];
+
+	vp_mac(mac, peer);
+	if (vp_cmd("bridge fdb replace %02x:%02x:%02x:%02x:%02x:%02x dev %s master static",
+		   mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], port))
+		ktap_fail("port %s: no static entry", port);
+}
+
 /* Whether the address is in its table, and is not too old. */
 bool vp_bridge_knows(const char *bridge, const u8 *mac)
 {

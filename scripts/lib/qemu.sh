@@ -163,18 +163,7 @@ qemu_alive() { kill -0 "$qemu" 2>/dev/null; }
 # every task is doing.
 qemu_backtrace()
 {
-	python3 - "$TMP/monitor" <<-'END' || return 0
-		import socket, sys
-		s = socket.socket(socket.AF_UNIX)
-		s.connect(sys.argv[1])
-		s.sendall(b"nmi\n")
-		s.settimeout(1)
-		try:
-		    while s.recv(4096):
-		        pass
-		except OSError:
-		    pass
-	END
+	"$SCRIPTS/lib/monitor" "$TMP/monitor" nmi || :
 	for _ in $(seq 100); do
 		qemu_alive || return 0
 		sleep 0.1
@@ -183,8 +172,7 @@ qemu_backtrace()
 
 # qemu_watch: for the loop that waits for an emulated host of guests. Now and then
 # its processor stays halted, with interrupts on and one pending: the emulator has
-# lost the wakeup, and everything stands still. It is stopped and continued, which
-# looks at the interrupt again, and that is said.
+# lost the wakeup, and everything stands still.
 looked=0 ticks=''
 qemu_watch()
 {
@@ -194,28 +182,7 @@ qemu_watch()
 	ticks=$(cat "/proc/$qemu/task/"*/stat 2>/dev/null |
 		awk '{ n += $14 + $15 } END { print n }')
 	[ "$ticks" = "$before" ] || return 0
-	python3 - "$TMP/monitor" <<-'END' || return 0
-		import re, socket, sys
-		def ask(command):
-		    s.sendall(command + b"\n")
-		    text = b""
-		    while not re.search(rb"\n\(qemu\) $", text):
-		        text += s.recv(65536)
-		    return text
-		s = socket.socket(socket.AF_UNIX)
-		s.settimeout(5)
-		s.connect(sys.argv[1])
-		text = b""
-		while not text.endswith(b"(qemu) "):
-		    text += s.recv(4096)
-		halted = re.search(rb"RFL=(\w+) .*HLT=1", ask(b"info registers"))
-		if (halted and int(halted[1], 16) & 0x200 and
-		        not re.search(rb"IRR\s+\(none\)", ask(b"info lapic"))):
-		    ask(b"stop")
-		    ask(b"cont")
-		    print("vm: the emulator's processor slept with an interrupt pending:"
-		          " woken", file=sys.stderr)
-	END
+	"$SCRIPTS/lib/monitor" "$TMP/monitor" wake || :
 }
 
 qemu_stop()

@@ -37,9 +37,12 @@
 #define RX_BUDGET	64
 #define MAX_DUMPS	2	/* of one peer's rings, in the log */
 
-/* The other direction of a flow: what was seen of it, when, what is wanted. */
+/*
+ * The other direction of a flow: what was seen of it, when, what is wanted; and
+ * what was sent before that came.
+ */
 struct reverse {
-	u64 next, ms, from;
+	u64 next, ms, from, blind;
 };
 
 struct runner {
@@ -279,9 +282,11 @@ static void on_frame(struct vp_peer *p, unsigned int q, const u8 *frame,
 /*
  * A multi-queue tap learns a flow's queue from the other direction, and forgets
  * it when that has not moved for 3 s by jiffies, as after a stop of the machine.
- * Known is what was learned from a frame that was sent after such a rest.
+ * Known is what was learned from a frame that was sent after such a rest.  Those
+ * that went to another queue before are to have arrived.
  */
-static bool is_queue_known(struct runner *r, unsigned int dst, unsigned int sub)
+static bool is_queue_known(struct runner *r, unsigned int dst, unsigned int sub,
+			   u64 arrived)
 {
 	const struct vp_flow *f = &r->w->flow[dst][r->self][sub];
 	struct reverse *v = &r->reverse[dst][sub];
@@ -293,20 +298,21 @@ static bool is_queue_known(struct runner *r, unsigned int dst, unsigned int sub)
 		v->next = next;
 		v->ms = now;
 	}
-	return next >= v->from;
+	if (next < v->from)	/* and the one that is sent now */
+		v->blind = r->w->flow[r->self][dst][sub].sent + 1;
+	return next >= v->from && arrived >= v->blind;
 }
 
 static u32 credit(struct runner *r, unsigned int dst, unsigned int sub)
 {
 	struct vp_world *w = r->w;
 	struct vp_flow *f = &w->flow[r->self][dst][sub];
-	u64 acked = flow_acked(f);
-	u64 from = vp_max(acked, r->base[dst][sub]);
+	u64 from = vp_max(flow_acked(f), r->base[dst][sub]);
 	u32 window = window_of(w);
 
 	/* The move to another queue may reorder frames: one at a time. */
 	if (r->p.cfg.queues > 1 && w->send[dst][r->self] &&
-	    (!is_queue_known(r, dst, sub) || acked < 2))
+	    !is_queue_known(r, dst, sub, from))
 		window = 1;
 	if (f->sent - from >= window)
 		return 0;

@@ -40,7 +40,12 @@ int ctl_load(const char *params)
 
 int ctl_unload(void)
 {
-	return syscall(SYS_delete_module, NAME, O_NONBLOCK) ? -errno : 0;
+	int ret;
+
+	vp_unloading(true);
+	ret = syscall(SYS_delete_module, NAME, O_NONBLOCK) ? -errno : 0;
+	vp_unloading(false);
+	return ret;
 }
 
 void ctl_need_loaded(void)

@@ -461,6 +461,7 @@ struct vp_world {
 	unsigned int queues;		/* of the peer that has most */
 	struct vp_traffic traffic;
 	bool stop, quiet;
+	u64 unload_ms;		/* since when the module is unloaded, or 0 */
 	bool calm;		/* little traffic while nobody waits for it */
 	unsigned int waiting;	/* somebody does */
 	unsigned int dump;	/* incremented: all peers print their state */
@@ -488,6 +489,8 @@ void vp_drain(struct vp_peer *p);
 struct vp_world *vp_world_new(unsigned int n, const char *bridge,
 			      unsigned int mtu);
 void vp_world_mesh(struct vp_world *w);		/* everyone to everyone */
+/* The newest world's peers are told that rmmod begins, or has ended. */
+void vp_unloading(bool on);
 /*
  * Where CROSSTALK_CALM is set in the environment, the peers leave the processors
  * to others while nobody waits for frames: for tests that are not about load.

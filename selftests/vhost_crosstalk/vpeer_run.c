@@ -32,8 +32,7 @@
 #define STOP_MS		2000	/* the rest of it */
 #define FORGIVE_MS	50	/* lossy flows: then the window is open again */
 #define FORGIVE_MAX	4	/* windows; a tap holds 1,000 frames of all flows */
-#define PAUSE_MS	40	/* times vp_slowness(); see is_pause() */
-#define PAUSE_EVERY_MS	240
+#define UNLOAD_MS	500	/* see is_pause() */
 #define RX_BUDGET	64
 #define MAX_DUMPS	2	/* of one peer's rings, in the log */
 
@@ -360,14 +359,13 @@ static unsigned int send_flow(struct runner *r, unsigned int dst,
 /*
  * A fully preemptible kernel on a slow machine: workers that always have frames
  * never sleep, and rmmod waits until each task has done so once, see
- * synchronize_rcu_tasks().  All peers stop sending at the same time, for a while.
+ * synchronize_rcu_tasks().  If that takes long, nobody sends until it is over.
  */
-static bool is_pause(void)
+static bool is_pause(const struct vp_world *w)
 {
-	unsigned int slowness = vp_slowness();
+	u64 since = READ_ONCE(w->unload_ms);
 
-	return slowness > 4 &&
-	       vp_now_ms() % (PAUSE_EVERY_MS * slowness) < PAUSE_MS * slowness;
+	return since && vp_slowness() > 4 && vp_now_ms() - since > UNLOAD_MS;
 }
 
 static bool can_send(struct runner *r)
@@ -375,7 +373,7 @@ static bool can_send(struct runner *r)
 	u32 kinds = kinds_of(r->w);
 	unsigned int sub, dst;
 
-	if (READ_ONCE(r->w->quiet) || is_pause())
+	if (READ_ONCE(r->w->quiet) || is_pause(r->w))
 		return false;
 	for (sub = 0; sub < r->p.cfg.queues * VP_KINDS; sub++) {
 		if (!(kinds & VP_BIT(sub % VP_KINDS)) ||
@@ -398,7 +396,7 @@ static unsigned int send_all(struct runner *r)
 
 		if (tx->nfree <= tx->nslots / 2)
 			vp_tx_reclaim(&r->p, q);
-		if (READ_ONCE(r->w->quiet) || is_pause())
+		if (READ_ONCE(r->w->quiet) || is_pause(r->w))
 			continue;
 		for (dst = 0; dst < r->w->n; dst++)
 			for (kind = 0; kind < VP_KINDS; kind++)
@@ -670,6 +668,8 @@ void vp_run_peer(struct vp_world *w, unsigned int i, const struct vp_cfg *cfg)
 
 /* ---- the parent ---- */
 
+static struct vp_world *newest;
+
 struct vp_world *vp_world_new(unsigned int n, const char *bridge,
 			      unsigned int mtu)
 {
@@ -680,6 +680,7 @@ struct vp_world *vp_world_new(unsigned int n, const char *bridge,
 		 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (w == MAP_FAILED)
 		ktap_fail("mmap: %s", strerror(errno));
+	newest = w;
 	w->n = n;
 	w->quiet = true;
 	w->traffic = (struct vp_traffic) {
@@ -755,6 +756,16 @@ static void wake_all(struct vp_world *w)
 	for (i = 0; i < w->n; i++)
 		if (w->peer[i].pid)
 			wake(w, i);
+}
+
+void vp_unloading(bool on)
+{
+	if (!newest)
+		return;
+
+	WRITE_ONCE(newest->unload_ms, on ? vp_now_ms() : 0);
+	if (!on)
+		wake_all(newest);
 }
 
 void vp_wait_ready(struct vp_world *w)

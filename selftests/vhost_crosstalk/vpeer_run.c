@@ -32,7 +32,9 @@
 #define STOP_MS		2000	/* the rest of it */
 #define FORGIVE_MS	50	/* lossy flows: then the window is open again */
 #define FORGIVE_MAX	4	/* windows; a tap holds 1,000 frames of all flows */
-#define UNLOAD_MS	500	/* see is_pause() */
+#define PAUSE_MS	40	/* times vp_slowness(); see is_pause() */
+#define PAUSE_EVERY_MS	240
+#define UNLOAD_MS	500
 #define RX_BUDGET	64
 #define MAX_DUMPS	2	/* of one peer's rings, in the log */
 
@@ -358,14 +360,21 @@ static unsigned int send_flow(struct runner *r, unsigned int dst,
 
 /*
  * A fully preemptible kernel on a slow machine: workers that always have frames
- * never sleep, and rmmod waits until each task has done so once, see
- * synchronize_rcu_tasks().  If that takes long, nobody sends until it is over.
+ * never sleep, and taps are never empty, which flows wait for that are to go by
+ * the direct path.  All peers stop sending at the same time, for a while.  rmmod
+ * waits until each task has slept once, see synchronize_rcu_tasks(): when that
+ * takes long nobody sends until it is over.
  */
 static bool is_pause(const struct vp_world *w)
 {
-	u64 since = READ_ONCE(w->unload_ms);
+	unsigned int slowness = vp_slowness();
+	u64 now = vp_now_ms(), since;
 
-	return since && vp_slowness() > 4 && vp_now_ms() - since > UNLOAD_MS;
+	if (slowness <= 4)
+		return false;
+	since = READ_ONCE(w->unload_ms);
+	return (since && now - since > UNLOAD_MS) ||
+	       now % (PAUSE_EVERY_MS * slowness) < PAUSE_MS * slowness;
 }
 
 static bool can_send(struct runner *r)

@@ -11,6 +11,13 @@ void direct_on(void)
 	ktap_assert(!ctl_write("direct", "1"), "cannot switch it on");
 }
 
+void direct_patience(void)
+{
+	if (vp_slowness() > 1)
+		ktap_assert(!ctl_write("backpressure_us", "1000000"),
+			    "cannot be patient");
+}
+
 u64 direct_sum(const struct vp_world *w, const char *counter)
 {
 	unsigned int ep[CTL_MAX_EP];

@@ -9,6 +9,11 @@
 
 /* Load the module and switch the direct path on; the case fails otherwise. */
 void direct_on(void);
+/*
+ * A slow machine's receivers cannot empty their taps in the time for which a flow
+ * waits for that: it would stay on the slow path, and take part in filling them.
+ */
+void direct_patience(void);
 
 /* A counter of all endpoints of the world's taps. */
 u64 direct_sum(const struct vp_world *w, const char *counter);

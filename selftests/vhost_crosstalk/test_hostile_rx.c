@@ -338,13 +338,9 @@ static void fuzz_tx(void)
 	hostile_cfg(&c);
 	w = start(run_sender, &c);
 	w->send[SENDER][HOSTILE] = false;
-	/*
-	 * What is hostile and takes the slow path fills the victim's tap.  If a
-	 * slow machine's victim cannot empty it while a flow waits for that, the
-	 * flow stays on the slow path, and takes part in filling it.
-	 */
+	/* What is hostile and takes the slow path fills the victim's tap. */
 	w->crowded[VICTIM] = true;
-	ktap_assert(!ctl_write("backpressure_us", "1000000"), "tunable");
+	direct_patience();
 	/* The bridge shall not believe that it is somebody else. */
 	ktap_assert(!vp_cmd("bridge link set dev %s learning off",
 			    w->peer[HOSTILE].tap), "bridge");

@@ -421,8 +421,9 @@ static void recover(struct vp_world *w)
 	vp_write_file(KPROBES, "1");
 	ctl_need_unloaded();
 	direct_on();
+	direct_patience();
 	for (i = 0; i < w->n; i++)
-		vp_cmd("ip link set %s up", w->peer[i].tap);
+		vp_link_up(w->peer[i].tap, 0);
 	vp_quiesce(w);
 	ctl_wait_world(w, 1);
 	vp_forgive(w);
@@ -444,6 +445,7 @@ static void mesh(unsigned int peers, unsigned int rounds)
 	cfg.tx_num = 128;
 	ctl_need_unloaded();
 	direct_on();
+	direct_patience();
 	w = vp_world_new(peers, cfg.bridge, 0);
 	vp_world_mesh(w);
 	w->traffic = t;

@@ -308,7 +308,8 @@ def receive_logged(one, two, migration, held_mb):
     queued = "awk '$2 ~ /:138A$/ && $4 != \"0A\" { print $5 }' " \
              "/proc/net/tcp /proc/net/tcp6 | cut -d: -f2"
     wait("received data waits in the guest's socket",
-         lambda: int(two.run(queued).strip() or "0", 16) >= held_mb * MB)
+         lambda: int(two.run(queued).strip() or "0", 16) >= held_mb * MB,
+         60)
     check(migration.passes(), "the migration ended too early")
     now = two.tap_counters()
     got, size = now["got"] - got["got"], now["got_bytes"] - got["got_bytes"]

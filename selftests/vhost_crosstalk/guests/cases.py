@@ -18,10 +18,10 @@ import statistics
 import sys
 import time
 
-from machines import (FAST, SLOW, SYSFS, Guest, GuestCrash, GuestError,
-                      GuestHang, Setup, Unlucky, add_bridge, boot_ids,
-                      endpoints, host, iperf3, load_kvm, module_loaded,
-                      parse_iperf3, parse_ping, ping, read)
+from machines import (FAST, SLOW, SLOWNESS, SYSFS, Guest, GuestCrash,
+                      GuestError, GuestHang, Setup, Unlucky, add_bridge,
+                      boot_ids, endpoints, host, iperf3, load_kvm,
+                      module_loaded, parse_iperf3, parse_ping, ping, read)
 from remap_cases import FIGURES, REMAP, large_frames
 from steps import (HOST_ADDRESS, MBIT, Guestram, Job, Ways, check, direct,
                    endpoint, expect, frames_of, fresh, gone, insert, move,
@@ -359,7 +359,9 @@ def survive(one, two, leave):
     """A guest goes away and comes back while the other one sends to it."""
     one.run("rm -f /tmp/stop")
     before = boot_ids((one,))
-    blast = Job(one, f"guest_io blast {two.address} 5001 /tmp/stop 500")
+    # More than a slow machine takes would be dropped in the guest, with others'.
+    blast = Job(one, f"guest_io blast {two.address} 5001 /tmp/stop "
+                     f"{500 // SLOWNESS}")
     ways = Ways(one)
     wait("datagrams take the direct path", lambda: ways.moved(one, FAST) > 100)
     leave()

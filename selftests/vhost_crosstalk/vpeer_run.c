@@ -367,12 +367,15 @@ static unsigned int send_flow(struct runner *r, unsigned int dst,
  */
 static bool is_pause(const struct vp_world *w)
 {
-	u64 since = READ_ONCE(w->unload_ms), now = vp_now_ms();
 	unsigned int slowness = vp_slowness();
+	u64 since, now;
 
-	return slowness > 4 &&
-	       ((since && now - since > UNLOAD_MS) ||
-		now % (PAUSE_EVERY_MS * slowness) < PAUSE_MS * slowness);
+	if (slowness <= 4)
+		return false;
+	since = READ_ONCE(w->unload_ms);
+	now = vp_now_ms();
+	return (since && now - since > UNLOAD_MS) ||
+	       now % (PAUSE_EVERY_MS * slowness) < PAUSE_MS * slowness;
 }
 
 static bool can_send(struct runner *r)

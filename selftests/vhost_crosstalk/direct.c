@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <string.h>
+
 #include "ctl.h"
 #include "direct.h"
 #include "ktap.h"
@@ -52,13 +54,41 @@ struct vp_world *direct_start(unsigned int peers, const struct vp_cfg *c,
 	return w;
 }
 
+static void tell_endpoint(const char *tap, unsigned int ep)
+{
+	char text[4096] = "", *line;
+
+	ktap_msg("%s, ep%u: of %llu frames %llu fast, settled %llu times, waited %llu times",
+		 tap, ep, ctl_ep_num(ep, "tx_packets"),
+		 ctl_ep_num(ep, "tx_fast_packets"),
+		 ctl_ep_num(ep, "tx_settles"), ctl_ep_num(ep, "tx_parks"));
+	ctl_ep_read(ep, "verdicts", text, sizeof(text));
+	for (line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
+		ktap_msg("%s", line);
+}
+
+void direct_tell(const struct vp_world *w)
+{
+	unsigned int ep[CTL_MAX_EP];
+	unsigned int i, k, n;
+
+	for (i = 0; i < w->n; i++) {
+		n = ctl_find(w->peer[i].tap, ep, CTL_MAX_EP);
+		for (k = 0; k < n; k++)
+			tell_endpoint(w->peer[i].tap, ep[k]);
+	}
+}
+
 void direct_wait(const struct vp_world *w)
 {
 	u64 end = vp_now_ms() + WAIT_MS * vp_slowness();
 	u64 before = direct_sum(w, "tx_fast_packets");
 
 	while (direct_sum(w, "tx_fast_packets") == before) {
-		ktap_assert(vp_now_ms() < end, "nothing goes the direct path");
+		if (vp_now_ms() >= end) {
+			direct_tell(w);
+			ktap_fail("nothing goes the direct path");
+		}
 		vp_sleep_ms(10);
 	}
 }

@@ -25,6 +25,9 @@ u64 direct_sum(const struct vp_world *w, const char *counter);
 struct vp_world *direct_start(unsigned int peers, const struct vp_cfg *c,
 			      const struct vp_traffic *t, bool victim);
 
+/* Says which way frames go, and why. */
+void direct_tell(const struct vp_world *w);
+
 /* Until frames go the direct path; the case fails when they never do. */
 void direct_wait(const struct vp_world *w);
 

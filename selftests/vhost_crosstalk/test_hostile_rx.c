@@ -265,25 +265,6 @@ static u64 counter(struct vp_world *w, unsigned int peer, const char *name)
 	return ctl_ep_num(ep, name);
 }
 
-/* Which way frames go, and why. */
-static void show_paths(struct vp_world *w)
-{
-	char text[4096] = "", *line;
-	unsigned int i, ep;
-
-	for (i = 0; i < PEERS; i++) {
-		ctl_wait(w->peer[i].tap, 1, &ep);
-		ktap_msg("peer %u, ep%u: of %llu frames %llu fast, settled %llu times, waited %llu times",
-			 i, ep, ctl_ep_num(ep, "tx_packets"),
-			 ctl_ep_num(ep, "tx_fast_packets"),
-			 ctl_ep_num(ep, "tx_settles"),
-			 ctl_ep_num(ep, "tx_parks"));
-		ctl_ep_read(ep, "verdicts", text, sizeof(text));
-		for (line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
-			ktap_msg("%s", line);
-	}
-}
-
 static void fuzz_more(struct vp_world *w)
 {
 	vp_alive(w);
@@ -309,7 +290,7 @@ static void fuzz(struct vp_world *w, const char *fast, u64 mutations)
 		 w->peer[HOSTILE].events, fast, n,
 		 counter(w, VICTIM, "rx_fast_packets"));
 	if (n <= min)
-		show_paths(w);
+		direct_tell(w);
 	ktap_assert(n > min, "that is too few to mean anything");
 	vp_finish(w);
 	ctl_need_unloaded();

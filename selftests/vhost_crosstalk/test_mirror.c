@@ -133,17 +133,6 @@ static void serve(unsigned int ms)
 	} while (vp_now_ms() < end);
 }
 
-/* Why the sender's frames do not take the direct path. */
-static void tell_verdicts(void)
-{
-	char verdicts[256] = "";
-	unsigned int from;
-
-	if (ctl_find(w->peer[SENDER].tap, &from, 1))
-		ctl_ep_read(from, "verdicts", verdicts, sizeof(verdicts));
-	ktap_msg("the sender's verdicts: %s", verdicts);
-}
-
 /* Until frames arrive, by the direct path. */
 static void flows(void)
 {
@@ -155,7 +144,7 @@ static void flows(void)
 		serve(3);
 		if (vp_now_ms() < end)
 			continue;
-		tell_verdicts();
+		direct_tell(w);
 		ktap_fail("%llu frames arrive, %llu by the direct path",
 			  frames - seen,
 			  ctl_ep_num(ep, "rx_fast_packets") - fast);

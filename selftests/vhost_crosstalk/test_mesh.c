@@ -461,13 +461,14 @@ static void mesh(unsigned int peers, unsigned int rounds)
 	direct_wait(w);
 	WRITE_ONCE(w->event, owner);
 	for (i = 0; i < rounds; i++) {
-		u64 was = count_fast(w);
+		u64 was = count_fast(w), is;
 
 		disturb(w);
 		vp_sleep_ms(vp_rand_in(&rnd, 1, 50));
 		vp_alive(w);
 		/* Counters go with the endpoint. */
-		fast += vp_max(count_fast(w), was) - was;
+		is = count_fast(w);
+		fast += vp_max(is, was) - was;
 		if (vp_total(w) != total)
 			seen_ms = vp_now_ms();
 		total = vp_total(w);

@@ -45,7 +45,7 @@
 #define PAGE_WORDS (PAGE_SIZE / 8)
 
 /* How long a peer may be away: it may be rebooting, under emulation. */
-#define PATIENCE_MS (120 * 1000)
+#define PATIENCE_MS (300 * 1000)
 
 static u64 buffer[CHUNK / 8];
 static u64 expected[CHUNK / 8];

@@ -506,16 +506,58 @@ def parse_ping(output, sent):
             statistics.median(times) if times else 0)
 
 
+def snmp(guest, protocol, counter):
+    """One of the counters that a guest's kernel has of a protocol."""
+    names, values = guest.run(
+        f"grep '^{protocol}:' /proc/net/snmp").splitlines()
+    return int(values.split()[names.split().index(counter)])
+
+
+def echo_replies(guest):
+    """How many answers to pings a guest's kernel has got so far."""
+    six = guest.run("awk '/^Icmp6InEchoReplies/ { print $2 }' "
+                    "/proc/net/snmp6; true").strip()
+    return snmp(guest, "Icmp", "InEchoReps") + int(six or "0")
+
+
+def lost_pings(source, sent, output, before):
+    """Pings that are never answered, and the median of the times in ms.
+
+    @before is what echo_replies() said when they began. Once ping has seen an
+    answer it waits for others no longer than a second, or twice the longest
+    time so far, whatever its -W is. A guest that is not run for a while gets
+    them later: its kernel counts them then.
+    """
+    lost, rtt = parse_ping(output, sent)
+    deadline = time.monotonic() + 20 * SLOWNESS
+    while lost and time.monotonic() < deadline:
+        time.sleep(0.2)
+        lost = max(sent - (echo_replies(source) - before), 0)
+    return lost, rtt
+
+
+def where_lost(guest):
+    """The counters of those who may have dropped what a guest should get."""
+    base = f"/sys/class/net/{guest.tap}/statistics/"
+    host_side = ", ".join(f"{name} {read(base + name)}" for name in
+                          ("tx_dropped", "tx_errors", "tx_fifo_errors"))
+    guest_side = guest.run("grep -E '^(Ip|Icmp|Udp):' /proc/net/snmp; "
+                           "grep eth0 /proc/net/dev /proc/net/arp; "
+                           "cat /proc/net/softnet_stat")
+    return f"{guest.tap}: {host_side}; {guest_side}"
+
+
 def ping(source, target, count=10, address=None, options="-i 0.2"):
     """Pings that must all be answered; the median of their times in ms."""
-    # A packet is lost when it never comes: emulation may make it late.
     address = address or target.address
+    before = echo_replies(source)
     output = source.run(f"ping -c {count} {options} -W 20 {address}; true",
                         60 + count)
-    lost, rtt = parse_ping(output, count)
+    lost, rtt = lost_pings(source, count, output, before)
     if lost:
         raise GuestError(f"{lost} of {count} pings from {source.name} to "
-                         f"{target.name} ({address}) were lost")
+                         f"{target.name} ({address}) were lost: "
+                         f"{where_lost(source)}")
     return rtt
 
 

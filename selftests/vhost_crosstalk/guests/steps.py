@@ -112,7 +112,7 @@ class Job:
         self.guest = guest
         self.command = command
         self.base = f"/tmp/job{Job.count}"
-        guest.run(f"({command} >{self.base}.out 2>&1; echo $? "
+        guest.run(f"({{ {command}; }} >{self.base}.out 2>&1; echo $? "
                   f">{self.base}.new; mv {self.base}.new {self.base}.rc) "
                   ">/dev/null 2>&1 &")
 
